@@ -1,0 +1,1 @@
+"""From a gradient to a direction: pure functions on (..., m, n) tensors."""

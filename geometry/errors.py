@@ -1,0 +1,84 @@
+"""Errors for what a user hands in: each says what was given and what was expected."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def require_floating(name: str, tensor: Tensor) -> None:
+    """Raise ValueError unless `tensor` is a real floating-point torch.Tensor."""
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} must have a floating-point dtype, got {tensor.dtype}")
+
+
+def require_matrices(name: str, G: Tensor) -> None:
+    """Raise ValueError unless `G` is a floating tensor (..., m, n) with m, n >= 1.
+
+    Reads only metadata, so it never waits for a device.
+    """
+    require_floating(name, G)
+    if G.ndim < 2:
+        raise ValueError(f"{name} must have shape (..., m, n), got shape {tuple(G.shape)}")
+    if G.shape[-2] == 0 or G.shape[-1] == 0:
+        raise ValueError(f"{name} must hold matrices with m, n >= 1, got shape {tuple(G.shape)}")
+
+
+def require_square(name: str, S: Tensor) -> None:
+    """Raise ValueError unless `S` is a floating tensor (..., r, r) with r >= 1."""
+    require_matrices(name, S)
+    if S.shape[-2] != S.shape[-1]:
+        raise ValueError(f"{name} must have shape (..., r, r), got shape {tuple(S.shape)}")
+
+
+def require_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+    """Raise ValueError unless `tensor.shape` is exactly `expected`."""
+    if tuple(tensor.shape) != tuple(expected):
+        raise ValueError(f"{name} must have shape {tuple(expected)}, got {tuple(tensor.shape)}")
+
+
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Raise ValueError if `tensor` holds NaN or infinity (waits for the device)."""
+    finite = torch.isfinite(tensor)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise ValueError(
+            f"{name} must be finite, got {bad} NaN or infinite entries of {tensor.numel()}"
+        )
+
+
+def require_nonnegative(name: str, value: float) -> None:
+    """Raise ValueError unless the number is finite and >= 0 (NaN fails)."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be finite and >= 0, got {value}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise ValueError unless the number is finite and > 0 (NaN fails)."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be finite and > 0, got {value}")
+
+
+def require_positive_int(name: str, value: int) -> None:
+    """Raise ValueError unless `value` is an int >= 1 (a bool or a float is not)."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive int, got {value!r}")
+
+
+def require_between(name: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError unless low <= value <= high (NaN fails)."""
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
+
+
+def require_rank(name: str, rank: int, m: int, n: int) -> None:
+    """Raise ValueError unless 1 <= rank <= min(m, n)."""
+    require_positive_int(name, rank)
+    if rank > min(m, n):
+        raise ValueError(
+            f"{name} must be at most min(m, n) = {min(m, n)} for {m} x {n} matrices, got {rank}"
+        )

@@ -1,0 +1,85 @@
+"""Newton-Schulz type iterations: compositions of odd polynomials, applied to a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geometry.scaling import compute_dtype, power_of_two_normalize
+
+
+@dataclass(frozen=True)
+class OddPolynomial:
+    """p(x) = c_1 x + c_3 x^3 + ..., on scalars and on the singular values of a matrix.
+
+    Attributes:
+        coefficients: (c_1, c_3, c_5, ...), at least c_1.
+    """
+
+    coefficients: tuple[float, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """p(x), elementwise, by Horner's rule in x^2."""
+        square = x * x
+        value = torch.full_like(x, self.coefficients[-1])
+        for c in reversed(self.coefficients[:-1]):
+            value = value * square + c
+        return x * value
+
+    def apply_to_matrix(self, X: Tensor) -> Tensor:
+        """U p(S) V^T for X = U S V^T of shape (..., m, n), best with m <= n.
+
+        Matrix products only: X <- c_1 X + (c_3 A + c_5 A^2 + ...) X with A = X X^T.
+        """
+        linear, *higher = self.coefficients
+        if not higher:
+            return linear * X
+        A = X @ X.mT
+        B = higher[-1] * A
+        for c in reversed(higher[:-1]):
+            B = c * A + B @ A
+        return linear * X + B @ X
+
+
+def frobenius_normalize(G: Tensor) -> Tensor:
+    """G / ||G||_F per matrix, so that every singular value is <= 1; a zero matrix stays zero.
+
+    The norm is taken after an exact scaling by a power of two, in float32 for half precisions, so
+    it neither overflows nor underflows, and 2^j G gives the same bits as G.
+
+    Args:
+        G: (..., m, n), finite.
+
+    Returns:
+        (..., m, n) in G's dtype.
+    """
+    X = power_of_two_normalize(G.to(compute_dtype(G.dtype)))
+    norm = torch.linalg.matrix_norm(X, keepdim=True)
+    return (X / torch.where(norm > 0, norm, torch.ones_like(norm))).to(G.dtype)
+
+
+def newton_schulz(G: Tensor, polynomials: Iterable[OddPolynomial]) -> Tensor:
+    """Compose odd polynomials on the singular values of G / ||G||_F.
+
+    All products are taken in G's dtype, with the Gram matrix of the smaller side.
+
+    Args:
+        G: (..., m, n), finite, any floating dtype.
+        polynomials: applied in order.
+
+    Returns:
+        (..., m, n), dtype and device of G.
+
+    Reference:
+        Higham, Functions of Matrices, section 8.3; Jordan et al., Muon, 2024.
+    """
+    X = frobenius_normalize(G)
+    tall = X.shape[-2] > X.shape[-1]
+    if tall:
+        X = X.mT
+    for polynomial in polynomials:
+        X = polynomial.apply_to_matrix(X)
+    return X.mT if tall else X

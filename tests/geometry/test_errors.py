@@ -1,0 +1,64 @@
+"""Error messages say what was given, what was expected and the nearest name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from geometry import errors
+
+
+def test_unknown_name_lists_and_suggests() -> None:
+    error = errors.unknown_name("optimiser", "moun", ["sgd", "muon", "adam"])
+    assert isinstance(error, ValueError)
+    assert str(error) == (
+        "unknown optimiser 'moun'; expected one of 'adam', 'muon', 'sgd'; did you mean 'muon'?"
+    )
+
+
+def test_unknown_name_suggests_nothing_far_away() -> None:
+    assert "did you mean" not in str(errors.unknown_name("method", "zzz", ["muon"]))
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad", "message"),
+    [
+        (errors.require_floating, torch.ones(1), torch.ones(1).int(), "x must have a floating"),
+        (errors.require_floating, torch.ones(1), [1.0], "x must be a torch.Tensor, got list"),
+        (errors.require_matrices, torch.ones(0, 2, 1), torch.ones(2), r"\(\.\.\., m, n\)"),
+        (errors.require_square, torch.ones(4, 2, 2), torch.ones(2, 3), r"got shape \(2, 3\)"),
+        (
+            errors.require_finite,
+            torch.ones(2),
+            torch.tensor([1, math.nan]),
+            "got 1 NaN or infinite",
+        ),
+        (errors.require_nonnegative, 0.0, -1e-300, "x must be finite and >= 0, got -1e-300"),
+        (errors.require_nonnegative, 1, math.nan, "x must be finite and >= 0, got nan"),
+        (errors.require_positive, 1e-300, 0, "x must be finite and > 0, got 0"),
+        (errors.require_positive, 1.0, math.inf, "x must be finite and > 0, got inf"),
+        (errors.require_positive_int, 1, True, "x must be a positive int, got True"),
+        (errors.require_positive_int, 7, 1.0, "x must be a positive int, got 1.0"),
+    ],
+)
+def test_checks(
+    check: Callable[[str, object], None], good: object, bad: object, message: str
+) -> None:
+    check("x", good)
+    with pytest.raises(ValueError, match=message):
+        check("x", bad)
+
+
+def test_checks_with_bounds() -> None:
+    errors.require_between("x", 0.5, 0.0, 1.0)
+    with pytest.raises(ValueError, match=r"x must lie in \[0.0, 1.0\], got 1.5"):
+        errors.require_between("x", 1.5, 0.0, 1.0)
+    errors.require_rank("rank", 3, 3, 5)
+    with pytest.raises(ValueError, match=r"rank must be at most min\(m, n\) = 3 for 3 x 5"):
+        errors.require_rank("rank", 4, 3, 5)
+    errors.require_shape("x", torch.ones(2, 3), (2, 3))
+    with pytest.raises(ValueError, match=r"x must have shape \(3, 2\), got \(2, 3\)"):
+        errors.require_shape("x", torch.ones(2, 3), (3, 2))
