@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from geometry import errors
+from geometry import errors, names
 
 
 def test_unknown_name_lists_and_suggests() -> None:
-    error = errors.unknown_name("optimiser", "moun", ["sgd", "muon", "adam"])
+    error = names.unknown_name("optimiser", "moun", ["sgd", "muon", "adam"])
     assert isinstance(error, ValueError)
     assert str(error) == (
         "unknown optimiser 'moun'; expected one of 'adam', 'muon', 'sgd'; did you mean 'muon'?"
@@ -20,7 +20,7 @@ def test_unknown_name_lists_and_suggests() -> None:
 
 
 def test_unknown_name_suggests_nothing_far_away() -> None:
-    assert "did you mean" not in str(errors.unknown_name("method", "zzz", ["muon"]))
+    assert "did you mean" not in str(names.unknown_name("method", "zzz", ["muon"]))
 
 
 @pytest.mark.parametrize(

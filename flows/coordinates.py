@@ -1,0 +1,241 @@
+"""The coordinates a flow is integrated in: ambient, or the exact reduction.
+
+A state stacks the factors as (..., p + q, r), B above A^T. B(t) stays in span[B0, U] and A(t)^T in
+span[A0^T, V]: every gradient is E A^T or B^T E with E = BA - Y, whose columns and rows lie in these
+spans, and a spectral function of G is G times an r x r matrix. The same holds with momentum and
+weight decay. In orthonormal bases Q_B, Q_A of the two spans the pair (b, a), B = Q_B b and
+A = a Q_A^T, follows the same flow with target y = Q_B^T Y Q_A; no step pays for m or n.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from flows.problem import MatrixFactorization, half_squares
+from flows.starts import Factors
+
+
+class Coordinates(Protocol):
+    """What an integrator and a trajectory need to know of the coordinates."""
+
+    def restrict(self, B: Tensor, A: Tensor) -> Tensor:
+        """Factors (L, m, r), (L, r, n) to states (L, p + q, r)."""
+
+    def lift(self, states: Tensor) -> Factors:
+        """States (L, ..., p + q, r) to factors (L, ..., m, r), (L, ..., r, n)."""
+
+    def select(self, lanes: Tensor) -> Coordinates:
+        """The coordinates of some of the lanes."""
+
+    def gradient(self, states: Tensor) -> Tensor:
+        """The gradients G_B above G_A^T, as a state."""
+
+    def blocks(self, states: Tensor) -> tuple[Tensor, ...]:
+        """The matrices an orthogonaliser acts on, each (..., size, r), factors possibly stacked."""
+
+    def join(self, blocks: tuple[Tensor, ...]) -> Tensor:
+        """The inverse of :meth:`blocks`."""
+
+    def factors(self, states: Tensor) -> Factors:
+        """The pair (b, a) within these coordinates."""
+
+    def product(self, states: Tensor) -> Tensor:
+        """The product b a: what has the singular values of B A."""
+
+    def loss(self, states: Tensor) -> Tensor:
+        """The objective."""
+
+    def mode_values(self, states: Tensor) -> Tensor:
+        """d_i = u_i^T B A v_i, (..., k)."""
+
+    def mode_overlaps(self, states: Tensor) -> Tensor:
+        """u_j^T B A v_i, (..., k, k)."""
+
+    def mode_rates(self, states: Tensor, velocity: Tensor) -> Tensor:
+        """d/dt d_i = u_i^T (dB/dt A + B dA/dt) v_i, (..., k)."""
+
+
+class AmbientCoordinates:
+    """No reduction: the state is the factors themselves."""
+
+    def __init__(self, problem: MatrixFactorization) -> None:
+        self.problem = problem
+        self._rows = problem.shape[0]
+
+    def restrict(self, B: Tensor, A: Tensor) -> Tensor:
+        return torch.cat([B, A.mT], dim=-2)
+
+    def lift(self, states: Tensor) -> Factors:
+        return self.factors(states)
+
+    def select(self, lanes: Tensor) -> AmbientCoordinates:
+        return self
+
+    def gradient(self, states: Tensor) -> Tensor:
+        return self.restrict(*self.problem.gradients(*self.factors(states)))
+
+    def blocks(self, states: Tensor) -> tuple[Tensor, ...]:
+        return states[..., : self._rows, :], states[..., self._rows :, :]
+
+    def join(self, blocks: tuple[Tensor, ...]) -> Tensor:
+        return torch.cat(blocks, dim=-2)
+
+    def factors(self, states: Tensor) -> Factors:
+        B, A_transposed = self.blocks(states)
+        return B, A_transposed.mT
+
+    def product(self, states: Tensor) -> Tensor:
+        B, A = self.factors(states)
+        return B @ A
+
+    def loss(self, states: Tensor) -> Tensor:
+        return self.problem.loss(*self.factors(states))
+
+    def mode_values(self, states: Tensor) -> Tensor:
+        return self.problem.mode_values(*self.factors(states))
+
+    def mode_overlaps(self, states: Tensor) -> Tensor:
+        B, A = self.factors(states)
+        return (self.problem.left.mT @ B) @ (A @ self.problem.right)
+
+    def mode_rates(self, states: Tensor, velocity: Tensor) -> Tensor:
+        (B, A), (dB, dA) = self.factors(states), self.factors(velocity)
+        return self.problem.mode_values(dB, A) + self.problem.mode_values(B, dA)
+
+
+class ReducedCoordinates:
+    """Coordinates in bases of the two spans, one pair of bases a lane.
+
+    Both factors get the same number d of rows (zero columns fill the smaller basis, and zero rows
+    stay zero), so that a state is a stack of two d x r matrices and one batched product, one
+    batched eigensolve, serves both factors.
+
+    Args:
+        left, right: (L, m, d) and (L, n, d), orthonormal or zero columns.
+        target: (L, d, d), y = Q_B^T Y Q_A.
+        target_left, target_right: (L, d, k), Q_B^T U and Q_A^T V.
+    """
+
+    def __init__(
+        self,
+        left: Tensor,
+        right: Tensor,
+        target_left: Tensor,
+        target_right: Tensor,
+        sigma: Tensor,
+        l2: float,
+    ) -> None:
+        self.left, self.right = left, right
+        self.target_left, self.target_right = target_left, target_right
+        self.sigma, self.l2 = sigma, l2
+        self.target = (target_left * sigma) @ target_right.mT
+
+    @classmethod
+    def of(cls, problem: MatrixFactorization, B: Tensor, A: Tensor) -> ReducedCoordinates:
+        """The exact reduction of ``problem`` for starts B (L, m, r), A (L, r, n)."""
+        return cls.in_bases(problem, _basis(problem.left, B), _basis(problem.right, A.mT))
+
+    @classmethod
+    def in_bases(
+        cls, problem: MatrixFactorization, left: Tensor, right: Tensor
+    ) -> ReducedCoordinates:
+        """The problem seen in given bases, (L, m, p) and (L, n, q) with orthonormal columns.
+
+        Exact only where the bases hold [B0, U] and [A0^T, V]; this is for showing that they must.
+        """
+        size = max(left.shape[-1], right.shape[-1])
+        left, right = (
+            torch.nn.functional.pad(basis, (0, size - basis.shape[-1])) for basis in (left, right)
+        )
+        return cls(
+            left,
+            right,
+            left.mT @ problem.left,
+            right.mT @ problem.right,
+            problem.singular_values,
+            problem.l2,
+        )
+
+    def restrict(self, B: Tensor, A: Tensor) -> Tensor:
+        return torch.cat([self.left.mT @ B, self.right.mT @ A.mT], dim=-2)
+
+    def lift(self, states: Tensor) -> Factors:
+        b, a = self.factors(states)
+        left, right = (_align(basis, states) for basis in (self.left, self.right))
+        return left @ b, a @ right.mT
+
+    def select(self, lanes: Tensor) -> ReducedCoordinates:
+        return ReducedCoordinates(
+            self.left[lanes],
+            self.right[lanes],
+            self.target_left[lanes],
+            self.target_right[lanes],
+            self.sigma,
+            self.l2,
+        )
+
+    def gradient(self, states: Tensor) -> Tensor:
+        pair = self._pair(states)
+        b, a_transposed = pair[:, 0], pair[:, 1]
+        residual = torch.baddbmm(self.target, b, a_transposed.mT, beta=-1.0)
+        gradient = torch.cat([residual @ a_transposed, residual.mT @ b], dim=-2)
+        return gradient.add_(states, alpha=self.l2) if self.l2 else gradient
+
+    def blocks(self, states: Tensor) -> tuple[Tensor, ...]:
+        return (self._pair(states),)
+
+    def join(self, blocks: tuple[Tensor, ...]) -> Tensor:
+        (pair,) = blocks
+        return pair.flatten(-3, -2)
+
+    def factors(self, states: Tensor) -> Factors:
+        pair = self._pair(states)
+        return pair[..., 0, :, :], pair[..., 1, :, :].mT
+
+    def product(self, states: Tensor) -> Tensor:
+        b, a = self.factors(states)
+        return b @ a
+
+    def loss(self, states: Tensor) -> Tensor:
+        residual = self.product(states) - _align(self.target, states)
+        return half_squares(residual) + self.l2 * half_squares(states)
+
+    def mode_values(self, states: Tensor) -> Tensor:
+        return self._modes(*self.factors(states))
+
+    def mode_overlaps(self, states: Tensor) -> Tensor:
+        b, a = self.factors(states)
+        left, right = (_align(x, b) for x in (self.target_left, self.target_right))
+        return (left.mT @ b) @ (a @ right)
+
+    def mode_rates(self, states: Tensor, velocity: Tensor) -> Tensor:
+        (b, a), (db, da) = self.factors(states), self.factors(velocity)
+        return self._modes(db, a) + self._modes(b, da)
+
+    def _modes(self, b: Tensor, a: Tensor) -> Tensor:
+        left, right = (_align(x, b) for x in (self.target_left, self.target_right))
+        return ((b.mT @ left) * (a @ right)).sum(-2)
+
+    def _pair(self, states: Tensor) -> Tensor:
+        return states.unflatten(-2, (2, -1))
+
+
+def _basis(target: Tensor, start: Tensor) -> Tensor:
+    """Orthonormal columns (L, m, min(m, k + r)) that hold U and the start, U first.
+
+    Householder QR keeps its columns orthonormal whatever the rank of [U, B0], zero starts
+    included.
+    """
+    joint = torch.cat([target.expand(*start.shape[:-2], *target.shape), start], dim=-1)
+    q, r = torch.linalg.qr(joint)
+    signs = r.diagonal(dim1=-2, dim2=-1).sign()
+    return q * torch.where(signs == 0, 1.0, signs)[..., None, :]
+
+
+def _align(per_lane: Tensor, states: Tensor) -> Tensor:
+    """Insert the axes (time, say) that states (L, ..., p + q, r) have beyond (L, a, b)."""
+    extra = states.ndim - per_lane.ndim
+    return per_lane.reshape(per_lane.shape[0], *(1,) * extra, *per_lane.shape[1:])

@@ -1,0 +1,165 @@
+"""Vector fields: what moves the factors, given their gradients.
+
+A field is a problem, a direction (a spectral function of each gradient) and a decoupled weight
+decay. The coupled regulariser belongs to the problem. The same field drives the flow (any adaptive
+method of :func:`flows.integrate`) and the optimiser (``method="euler"``: GD, SpecGD, Muon without
+momentum), one unit of flow time per 1/eta steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from flows.coordinates import AmbientCoordinates, Coordinates
+from flows.problem import MatrixFactorization
+from flows.starts import Factors
+from geometry.errors import require_nonnegative
+from geometry.names import unknown_name
+from geometry.polar import ROUTES, Route, msign, orthogonalize, smoothed_msign
+from geometry.smoothing import SMOOTHINGS
+
+GRAM_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class Field:
+    """d(B, A)/dt = -direction(G_B, G_A) - weight_decay (B, A).
+
+    Attributes:
+        direction: maps gradients (..., p, r) to directions; orthogonally equivariant, or the exact
+            reduction does not apply.
+        scales: per-lane parameters of the direction, (lanes,), or None.
+        continuous: False where the direction jumps (the exact polar factor), so that only a fixed
+            step makes sense.
+        name: for messages and evidence.
+    """
+
+    problem: MatrixFactorization
+    direction: Callable[[Tensor, Tensor | None], Tensor]
+    name: str
+    scales: Tensor | None = None
+    weight_decay: float = 0.0
+    continuous: bool = True
+
+    def __call__(self, B: Tensor, A: Tensor) -> Factors:
+        """The velocity (dB/dt, dA/dt) at factors B (..., m, r) and A (..., r, n)."""
+        coordinates = AmbientCoordinates(self.problem)
+        return coordinates.factors(self.velocity(coordinates, coordinates.restrict(B, A)))
+
+    def velocity(self, coordinates: Coordinates, states: Tensor) -> Tensor:
+        """The velocity of states (L, p + q, r) in any coordinates.
+
+        NaN in lanes whose gradient is not finite, which the direction never sees: LAPACK would
+        refuse the whole batch for one of them.
+        """
+        gradient = coordinates.gradient(states)
+        finite = torch.isfinite(gradient.sum((-2, -1)))[..., None, None]
+        sound = bool(finite.all())
+        blocks = coordinates.blocks(gradient if sound else torch.where(finite, gradient, 0.0))
+        moved = coordinates.join(tuple(self._direct(block) for block in blocks)).neg_()
+        if not sound:
+            moved = torch.where(finite, moved, torch.nan)
+        return moved.sub_(states, alpha=self.weight_decay) if self.weight_decay else moved
+
+    def select(self, lanes: Tensor) -> Field:
+        """The field of some of the lanes."""
+        return self if self.scales is None else replace(self, scales=self.scales[lanes])
+
+    def _direct(self, block: Tensor) -> Tensor:
+        if self.scales is None:
+            return self.direction(block, None)
+        axes = (1,) * (block.ndim - 2 - self.scales.ndim)
+        return self.direction(block, self.scales.reshape(*self.scales.shape, *axes))
+
+
+def gradient_flow(problem: MatrixFactorization, *, weight_decay: float = 0.0) -> Field:
+    """GF: dB/dt = -G_B, dA/dt = -G_A. Its Euler iterates are gradient descent.
+
+    Args:
+        weight_decay: decoupled decay; for the coupled regulariser give the problem an ``l2``.
+    """
+    require_nonnegative("weight_decay", weight_decay)
+
+    # Cloned, for a velocity is negated in place.
+    return Field(problem, lambda G, _: G.clone(), "gradient flow", weight_decay=weight_decay)
+
+
+def spectral_flow(
+    problem: MatrixFactorization,
+    beta: float | Tensor,
+    *,
+    smoothing: str = "sqrt",
+    route: Route = "auto",
+    weight_decay: float = 0.0,
+) -> Field:
+    """SpecGF: dB/dt = -T_beta(G_B), dA/dt = -T_beta(G_A). Its Euler iterates are SpecGD.
+
+    Args:
+        beta: smoothing scale, one number or one a lane (lanes,). 0 is the exact polar factor: a
+            field that jumps, for ``method="euler"`` alone.
+        smoothing: "sqrt", s / sqrt(s^2 + beta^2), or "tanh", tanh(s / beta).
+        route: how T_beta is computed. The Gram route perturbs the velocity of a converged mode by
+            about u (||G|| / beta)^2; "auto" takes it while that stays below 1e-8 for the largest
+            gradient a balanced mode meets, 2 (sigma_1 / 3)^(3/2), and the SVD beyond.
+        weight_decay: decoupled decay.
+
+    Raises:
+        ValueError: for a negative or non-finite beta, an unknown smoothing or route.
+
+    Source: Kang et al. 2026, arXiv 2602.06385.
+    """
+    require_nonnegative("weight_decay", weight_decay)
+    if smoothing not in SMOOTHINGS:
+        raise unknown_name("smoothing", smoothing, SMOOTHINGS)
+    if route not in ROUTES:
+        raise unknown_name("route", route, ROUTES)
+    scales = torch.as_tensor(beta, dtype=problem.dtype, device=problem.device)
+    for scale in scales.flatten().tolist():
+        require_nonnegative("beta", scale)
+    smallest = float(scales.min())
+    if float(scales.max()) == 0.0:
+        return Field(
+            problem,
+            lambda G, _: msign(G),
+            "spectral descent, exact polar factor",
+            weight_decay=weight_decay,
+            continuous=False,
+        )
+    if smallest == 0.0:
+        raise ValueError(f"beta: all zero or all positive is expected; given {scales.tolist()}")
+    if route == "auto":
+        peak = 2.0 * (float(problem.singular_values.max()) / 3.0) ** 1.5
+        u = torch.finfo(problem.dtype).eps / 2
+        route = "gram" if u * (peak / smallest) ** 2 <= GRAM_TOLERANCE else "svd"
+
+    def direction(G: Tensor, per_lane: Tensor | None) -> Tensor:
+        scale = float(scales) if per_lane is None else per_lane
+        return smoothed_msign(G, scale, smoothing=smoothing, route=route)
+
+    lanes = None if scales.ndim == 0 else scales
+    return Field(problem, direction, f"spectral flow, {smoothing}", lanes, weight_decay)
+
+
+def orthogonalized_flow(
+    problem: MatrixFactorization, method: str, steps: int, *, weight_decay: float = 0.0
+) -> Field:
+    """dB/dt = -O(G_B), dA/dt = -O(G_A) for an inexact orthogonaliser O, such as Newton–Schulz.
+
+    Its Euler iterates are Muon without momentum. Polynomial orthogonalisers normalise by ||G||, so
+    the field jumps where a gradient vanishes: it is for ``method="euler"``.
+
+    Args:
+        method, steps: as in :func:`geometry.polar.orthogonalize`.
+    """
+    require_nonnegative("weight_decay", weight_decay)
+    return Field(
+        problem,
+        lambda G, _: orthogonalize(G, method=method, steps=steps),
+        f"orthogonalised by {method}, {steps} steps",
+        weight_decay=weight_decay,
+        continuous=False,
+    )

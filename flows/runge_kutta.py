@@ -1,0 +1,90 @@
+"""One explicit Runge–Kutta step for many lanes, each with a step of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flows.tableaux import Tableau
+
+Velocity = Callable[[Tensor], Tensor]
+
+
+STABILITY_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Step:
+    """The stages K (stages + 1, L, N) of a step, its end and the state of the stage before it.
+
+    The last stage is the velocity at the end, the first stage of the next step.
+    """
+
+    K: Tensor
+    end: Tensor
+    previous: Tensor
+
+
+@dataclass(frozen=True)
+class Method:
+    """A tableau on a device and in a dtype."""
+
+    tableau: Tableau
+    rows: Tensor
+    errors: Tensor | None
+    dense: Tensor | None
+
+    @classmethod
+    def on(cls, tableau: Tableau, like: Tensor) -> Method:
+        rows, errors, dense = (
+            None if x is None else torch.as_tensor(x, dtype=like.dtype, device=like.device)
+            for x in (tableau.rows, tableau.error, tableau.dense)
+        )
+        assert rows is not None
+        return cls(tableau, rows, errors, dense)
+
+    def step(self, velocity: Velocity, y: Tensor, f: Tensor, h: Tensor) -> Step:
+        """One step from y (L, N), where y' = f, with the steps h (L,)."""
+        count = self.tableau.stages
+        K = y.new_empty(count + 1, *y.shape)
+        K[0] = f
+        end = y
+        for stage in range(1, count + 1):
+            previous, end = end, y + h[:, None] * _combine(self.rows[stage, :stage], K[:stage])
+            K[stage] = velocity(end)
+        return Step(K, end, previous)
+
+    def error(self, K: Tensor, h: Tensor, scale: Tensor) -> Tensor:
+        """The scaled local error of each lane, (L,); a step is good where it is at most 1.
+
+        In the maximum norm: a mode that arrives is a few components of many, and a mean over all
+        of them would let its error exceed the tolerance by the root of their number.
+        """
+        assert self.errors is not None
+        return h * (_combine(self.errors, K) / scale).abs().amax(-1)
+
+    def stable_step(self, step: Step) -> Tensor:
+        """The longest step, (L,), within the method's stability interval on the real axis.
+
+        The field's Lipschitz constant is read off the last two stages, which lie at the same time
+        (Hairer, Wanner, Solving ODEs II, IV.2). Without this cap a converged mode is not damped
+        but kept at the size where the error estimate just notices it.
+        """
+        apart = torch.linalg.vector_norm(step.end - step.previous, dim=-1)
+        change = torch.linalg.vector_norm(step.K[-1] - step.K[-2], dim=-1)
+        limit = STABILITY_SHARE * self.tableau.stability * apart / change
+        # Stages that coincide to the last bit say nothing.
+        return torch.where((apart > 0) & (change > 0), limit, torch.inf)
+
+    def interpolate(self, y: Tensor, h: Tensor, K: Tensor, theta: Tensor) -> Tensor:
+        """The dense output at y(t + theta h), all arguments per lane, (L, N)."""
+        assert self.dense is not None
+        powers = theta[:, None] ** torch.arange(1, self.dense.shape[1] + 1, device=theta.device)
+        return y + h[:, None] * torch.einsum("ls,sln->ln", powers @ self.dense.mT, K)
+
+
+def _combine(weights: Tensor, K: Tensor) -> Tensor:
+    return (weights @ K.flatten(1)).view(K.shape[1:])
