@@ -1,0 +1,260 @@
+"""What a claim is, what its evidence is, and how a verdict follows from the two.
+
+A claim is declared, not programmed: a statement, a check, and controls that must fail by the very
+criterion the check meets. The verdict is computed here, in :func:`judge`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from geometry.names import unknown_name
+
+Relation = Literal["<=", ">=", "within"]
+Source = Literal["paper", "derived", "related"]
+TIERS = ("quick", "full", "paper")
+
+
+class Verdict(StrEnum):
+    """The six things that can be said of a claim once it was run."""
+
+    HOLDS = "HOLDS"
+    FAILS = "FAILS"
+    VACUOUS = "VACUOUS"
+    REFUTED = "REFUTED"
+    ERROR = "ERROR"
+    SKIPPED = "SKIPPED"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number, the relation it has to stand in, and the bound.
+
+    ``relation`` is ``"<="`` or ``">="`` with a float bound, or ``"within"`` with a pair
+    (lowest, highest). A NaN never holds.
+    """
+
+    name: str
+    value: float
+    relation: Relation
+    bound: float | tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if self.relation not in ("<=", ">=", "within"):
+            raise unknown_name("relation", self.relation, ("<=", ">=", "within"))
+        if (self.relation == "within") != isinstance(self.bound, tuple):
+            raise ValueError(
+                f"measurement {self.name!r}: the bound {self.bound!r} does not fit the relation "
+                f"{self.relation!r}; 'within' takes a pair, '<=' and '>=' a number"
+            )
+
+    @property
+    def holds(self) -> bool:
+        if isinstance(self.bound, tuple):
+            return self.bound[0] <= self.value <= self.bound[1]
+        return self.value <= self.bound if self.relation == "<=" else self.value >= self.bound
+
+    @property
+    def margin(self) -> float:
+        """How much room is left, as a share of the bound: 1 is all of it, 0 none, < 0 a violation.
+
+        For a one-sided bound it is the distance to the bound over the bound's size (1 where the
+        bound is 0 and the value is inside); for a band the distance to the nearer edge over half
+        its width.
+        """
+        if math.isnan(self.value):
+            return -math.inf
+        if isinstance(self.bound, tuple):
+            lowest, highest = self.bound
+            slack, scale = min(self.value - lowest, highest - self.value), (highest - lowest) / 2
+        else:
+            slack = self.bound - self.value if self.relation == "<=" else self.value - self.bound
+            scale = abs(self.bound)
+        if scale == 0.0:
+            return 1.0 if slack >= 0 else -math.inf
+        return slack / scale
+
+    @property
+    def criterion(self) -> tuple[str, Relation, float | tuple[float, float]]:
+        """Everything but the value: what a control has to share with its check."""
+        return self.name, self.relation, self.bound
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a check (or a control) measured, and the arrays behind it.
+
+    ``remarks`` are sentences for the report: what the numbers do not say by themselves.
+    ``counterexample`` is the sentence that states it, where a statement is refuted.
+    """
+
+    measurements: tuple[Measurement, ...]
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    counterexample: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.measurements:
+            raise ValueError("evidence needs at least one measurement; none was given")
+        names = [measurement.name for measurement in self.measurements]
+        if len(set(names)) != len(names):
+            raise ValueError(f"measurement names must differ; given {names}")
+
+    @property
+    def holds(self) -> bool:
+        return all(measurement.holds for measurement in self.measurements)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a claim is run: the tier, its table of sizes, and seeds that belong to the claim alone.
+
+    ``seed`` is derived from the claim's id and the run's seed, so a verdict depends neither on
+    the order of claims nor on which of them were chosen.
+    """
+
+    tier: str
+    seed: int
+    sizes: Mapping[str, Any]
+
+    def __getitem__(self, size: str) -> Any:
+        if size not in self.sizes:
+            raise unknown_name("size", size, self.sizes)
+        return self.sizes[size]
+
+    def seeds(self, count: int) -> range:
+        """``count`` consecutive seeds; none is ever dropped."""
+        return range(self.seed, self.seed + count)
+
+
+Check = Callable[[Setting], Evidence]
+
+
+def _no_skip(_: Setting) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that can be run.
+
+    ``statement`` is a sentence with LaTeX between dollar signs; the derivation is the docstring
+    of ``check``. ``tiers`` maps quick, full and paper to sizes: a tier inherits what it does not
+    name from the tier before it. Every control runs with the same setting as the check.
+    ``skip`` returns the reason why the claim cannot run in a setting, or None.
+    """
+
+    id: str
+    paper: str
+    title: str
+    statement: str
+    reference: str
+    source: Source
+    setup: str
+    criterion: str
+    check: Check
+    controls: Mapping[str, Check]
+    tiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    expected: Verdict = Verdict.HOLDS
+    skip: Callable[[Setting], str | None] = _no_skip
+
+    def __post_init__(self) -> None:
+        if not self.controls:
+            raise ValueError(f"claim {self.id!r} has no control, so it would prove nothing")
+        if self.expected not in (Verdict.HOLDS, Verdict.REFUTED):
+            raise ValueError(
+                f"claim {self.id!r} expects {self.expected}; HOLDS and REFUTED can be expected"
+            )
+        for tier in self.tiers:
+            if tier not in TIERS:
+                raise unknown_name("tier", tier, TIERS)
+
+    def setting(self, tier: str, seed: int) -> Setting:
+        """The sizes of ``tier`` and the seed of this claim within a run seeded with ``seed``."""
+        if tier not in TIERS:
+            raise unknown_name("tier", tier, TIERS)
+        sizes: dict[str, Any] = {}
+        for name in TIERS[: TIERS.index(tier) + 1]:
+            sizes.update(self.tiers.get(name, {}))
+        digest = hashlib.sha256(f"{self.id}:{seed}".encode()).digest()
+        return Setting(tier, int.from_bytes(digest[:4], "big"), MappingProxyType(sizes))
+
+
+def judge(
+    claim: Claim, evidence: Evidence, controls: Mapping[str, Evidence]
+) -> tuple[Verdict, str]:
+    """The verdict on ``claim``, and the sentence that says why.
+
+    HOLDS: the check meets its bounds and every control misses at least one of them.
+    FAILS: the check misses a bound. VACUOUS: a control meets all of its bounds.
+    REFUTED: as HOLDS, for a claim declared refuted that shows its counterexample.
+
+    Raises ValueError where a control is missing, measures by another criterion than the check, or
+    measured NaN: a control has to fail by its numbers, not by breaking.
+    """
+    if set(controls) != set(claim.controls):
+        raise ValueError(
+            f"claim {claim.id!r} declares the controls {sorted(claim.controls)}; "
+            f"evidence was given for {sorted(controls)}"
+        )
+    criteria = {measurement.criterion for measurement in evidence.measurements}
+    for name, control in controls.items():
+        strange = [m.criterion for m in control.measurements if m.criterion not in criteria]
+        if strange:
+            raise ValueError(
+                f"claim {claim.id!r}: the control {name!r} measures by criteria the check does "
+                f"not have: {strange}"
+            )
+    empty = [
+        f"{name}: {m.name}"
+        for name, c in controls.items()
+        for m in c.measurements
+        if math.isnan(m.value)
+    ]
+    if empty:
+        raise ValueError(f"claim {claim.id!r}: a NaN is no failed control: {'; '.join(empty)}")
+    missed = [measurement.name for measurement in evidence.measurements if not measurement.holds]
+    if missed:
+        return Verdict.FAILS, f"the check misses its bound on: {', '.join(missed)}"
+    passing = [name for name, control in controls.items() if control.holds]
+    if passing:
+        return Verdict.VACUOUS, f"a control meets the same bounds: {', '.join(passing)}"
+    if claim.expected is Verdict.REFUTED:
+        if evidence.counterexample is None:
+            return Verdict.FAILS, "declared refuted, but the check shows no counterexample"
+        return Verdict.REFUTED, evidence.counterexample
+    return Verdict.HOLDS, "every bound is met, and no control meets them"
+
+
+class Registry:
+    """Claims by id, in the order they were declared."""
+
+    def __init__(self, claims: Iterable[Claim]) -> None:
+        self._claims: dict[str, Claim] = {}
+        for claim in claims:
+            if claim.id in self._claims:
+                raise ValueError(f"two claims are called {claim.id!r}")
+            self._claims[claim.id] = claim
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self._claims.values())
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def __getitem__(self, identifier: str) -> Claim:
+        if identifier not in self._claims:
+            raise unknown_name("claim", identifier, self._claims)
+        return self._claims[identifier]
+
+    @property
+    def papers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(claim.paper for claim in self))

@@ -1,0 +1,15 @@
+"""Results on disk: the one room that writes them and reads them back."""
+
+from claims.results.recorded import Outcome, Recorded, RecordedControl, Results
+from claims.results.recorder import Recorder, read_results
+from claims.results.strict_json import ResultsError
+
+__all__ = [
+    "Outcome",
+    "Recorded",
+    "RecordedControl",
+    "Recorder",
+    "Results",
+    "ResultsError",
+    "read_results",
+]

@@ -1,0 +1,103 @@
+"""Writing results as they come, and reading them back.
+
+``results.json`` holds everything that is said of a run, ``evidence/<claim id>.npz`` the arrays.
+Both are written atomically, claim by claim, and never read half.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from claims.results.evidence_file import evidence_name, labelled_arrays, write_arrays
+from claims.results.recorded import Outcome, Recorded, Results, recorded
+from claims.results.schema import SCHEMA, decode, decode_run, encode
+from claims.results.strict_json import ResultsError, read_json, write_json
+
+FILE = "results.json"
+
+
+class Recorder:
+    """Writes outcomes as they come.
+
+    ``order`` gives the ids in the registry's order, in which they stand in the file whatever the
+    order they are recorded in; ``kept`` are claims of an earlier run that this one goes on with.
+    A results file that is there already is replaced when the first claim is recorded.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        run: Mapping[str, Any],
+        order: Sequence[str] = (),
+        kept: Sequence[Recorded] = (),
+    ) -> None:
+        self._out = out
+        self._run = {"finished": None, "seconds": 0.0, **run}
+        self._order = {identifier: place for place, identifier in enumerate(order)}
+        self._recorded = {claim.id: claim for claim in kept}
+        self._begun = bool(kept)
+        self._seconds_before = float(self._run["seconds"])
+        self._start = time.perf_counter()
+
+    def record(self, outcome: Outcome) -> Recorded:
+        """Write the evidence and then the results. What was recorded before is never lost."""
+        arrays = labelled_arrays(outcome.evidence, outcome.controls)
+        written = recorded(outcome, self._out, evidence=bool(arrays))
+        self._out.mkdir(parents=True, exist_ok=True)
+        if not self._begun:
+            # The old results must not be left to point at the new evidence.
+            (self._out / FILE).unlink(missing_ok=True)
+            self._begun = True
+        evidence = self._out / evidence_name(written.id)
+        if arrays:
+            write_arrays(evidence, arrays)
+        else:
+            evidence.unlink(missing_ok=True)
+        self._recorded[written.id] = written
+        self._write()
+        return written
+
+    def finish(self) -> Results:
+        """Note that the run came to its end."""
+        self._run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self._out.mkdir(parents=True, exist_ok=True)
+        self._write()
+        return self.results
+
+    @property
+    def results(self) -> Results:
+        """What was recorded up to now."""
+        last = len(self._order)
+        claims = sorted(self._recorded.values(), key=lambda claim: self._order.get(claim.id, last))
+        return Results(dict(self._run), tuple(claims))
+
+    def _write(self) -> None:
+        self._run["seconds"] = self._seconds_before + time.perf_counter() - self._start
+        results = self.results
+        claims = [encode(claim) for claim in results.claims]
+        write_json(self._out / FILE, {"schema": SCHEMA, "run": results.run, "claims": claims})
+
+
+def read_results(out: Path) -> Results:
+    """The results in the folder ``out``.
+
+    Raises ResultsError, naming the file and what is wrong with it, where it is missing, damaged
+    or of another schema.
+    """
+    path = out / FILE
+    content = read_json(path)
+    schema = content["schema"].integer()
+    if schema != SCHEMA:
+        raise ResultsError(f"{path} has schema {schema}; this version reads schema {SCHEMA}")
+    run = decode_run(content["run"])
+    claims: dict[str, Recorded] = {}
+    for node in content["claims"]:
+        claim = decode(node, out)
+        if claim.id in claims:
+            raise node["id"].damaged("an id that no other claim has")
+        claims[claim.id] = claim
+    return Results(run, tuple(claims.values()))

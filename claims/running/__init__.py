@@ -1,0 +1,1 @@
+"""Running claims: one of them here and now, or many in worker processes."""

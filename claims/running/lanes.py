@@ -1,0 +1,59 @@
+"""A lane: one worker process that runs one claim at a time.
+
+Each lane is a process of its own rather than a place in a pool. When one dies, the claim it was
+running is known and no other claim suffers; a broken pool would take all of them down. One job is
+a lane too, so that the numbers come from the same surroundings whatever the number of jobs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from contextlib import suppress
+from typing import Any
+
+from claims.registry import Claim
+from claims.results.recorded import Outcome
+from claims.running.worker import serve
+
+
+class LaneDied(Exception):
+    """The worker process ended without an answer."""
+
+
+class Lane:
+    """A worker process. ``connection`` becomes readable when it has an answer, or has died."""
+
+    def __init__(self, registry: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, registry), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def start(self, claim: Claim, tier: str, seed: int) -> None:
+        """Have ``claim`` run. Only its id travels: functions need not pickle."""
+        # A process that died while it was idle is found out, like any other, in ``answer``.
+        with suppress(BrokenPipeError):
+            self.connection.send((claim.id, tier, seed))
+
+    def answer(self, claim: Claim) -> Outcome:
+        """What came of ``claim``. Raises LaneDied with the way the process ended."""
+        try:
+            fields: dict[str, Any] = self.connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            raise LaneDied(_ending(self._process.exitcode)) from None
+        return Outcome(claim=claim, **fields)
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _ending(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}"

@@ -1,0 +1,79 @@
+"""Running many claims, in as many processes as jobs are given."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import cast
+
+from claims.registry import Claim, Verdict
+from claims.results import Outcome
+from claims.running.lanes import Lane, LaneDied
+
+
+def _ignore(_: Claim | Outcome) -> None:
+    return None
+
+
+def run_claims(
+    claims: Sequence[Claim],
+    tier: str,
+    seed: int,
+    jobs: int,
+    on_outcome: Callable[[Outcome], object] = _ignore,
+    *,
+    on_start: Callable[[Claim], object] = _ignore,
+    registry: str = "claims",
+    expected_seconds: Mapping[str, float] | None = None,
+) -> tuple[Outcome, ...]:
+    """Run ``claims`` and return their outcomes in the order given.
+
+    ``on_outcome`` is called with each outcome as it comes, in the calling process.
+    ``registry`` names the module in whose ``REGISTRY`` the workers find the claims by id.
+    ``expected_seconds``, by id, has the longest claims started first; those it does not know
+    are taken to be the longest. A worker that dies costs the claim it was running, no other.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    costs = expected_seconds or {}
+    waiting = deque(sorted(claims, key=lambda c: costs.get(c.id, float("inf")), reverse=True))
+    outcomes: dict[str, Outcome] = {}
+    lanes: set[Lane] = set()
+    running: dict[Connection, tuple[Lane, Claim, float]] = {}
+
+    def start_next(lane: Lane) -> None:
+        claim = waiting.popleft()
+        lane.start(claim, tier, seed)
+        running[lane.connection] = lane, claim, time.perf_counter()
+        on_start(claim)
+
+    try:
+        while waiting or running:
+            while waiting and len(lanes) < jobs:
+                lane = Lane(registry)
+                lanes.add(lane)
+                start_next(lane)
+            for ready in wait(list(running)):
+                lane, claim, began = running.pop(cast(Connection, ready))
+                try:
+                    outcome = lane.answer(claim)
+                except LaneDied as ending:
+                    lanes.remove(lane)
+                    lane.stop()
+                    outcome = _died(claim, str(ending), time.perf_counter() - began)
+                # The lane goes on before the outcome is recorded, which takes its time.
+                if waiting and lane in lanes:
+                    start_next(lane)
+                outcomes[claim.id] = outcome
+                on_outcome(outcome)
+    finally:
+        for lane in lanes:
+            lane.stop()
+    return tuple(outcomes[claim.id] for claim in claims)
+
+
+def _died(claim: Claim, ending: str, seconds: float) -> Outcome:
+    reason = f"the worker process died ({ending})"
+    return Outcome(claim, Verdict.ERROR, reason, None, {}, seconds, None)

@@ -1,0 +1,73 @@
+"""Running one claim, here and now: check, controls, verdict."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from claims.registry import Check, Claim, Evidence, Setting, Verdict, judge
+from claims.results import Outcome
+
+
+def run_claim(claim: Claim, tier: str, seed: int) -> Outcome:
+    """Ask whether ``claim`` is to be skipped, run its check and every control, and judge.
+
+    Whatever is raised on the way becomes the verdict ERROR, with what was measured up to there.
+    The numbers depend on the claim, the tier and the seed alone.
+    """
+    start = time.perf_counter()
+    evidence: Evidence | None = None
+    controls: dict[str, Evidence] = {}
+    trace = None
+    try:
+        setting = claim.setting(tier, seed)
+        skipped = claim.skip(setting)
+        if skipped is not None:
+            verdict, reason = Verdict.SKIPPED, skipped
+        else:
+            evidence = _take(claim.check, setting)
+            for name, control in claim.controls.items():
+                controls[name] = _take(control, setting)
+            verdict, reason = judge(claim, evidence, controls)
+    except Exception as error:
+        verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {error}"
+        trace = traceback.format_exc()
+    seconds = time.perf_counter() - start
+    return Outcome(claim, verdict, reason, evidence, controls, seconds, trace)
+
+
+def _take(check: Check, setting: Setting) -> Evidence:
+    with _one_thread(), torch.random.fork_rng(devices=[]):
+        # Claims draw from their own generators; should one use the global one by mistake, its
+        # numbers must still not depend on what ran before.
+        torch.manual_seed(setting.seed)
+        return _plain(check(setting))
+
+
+def _plain(evidence: Evidence) -> Evidence:
+    """``evidence`` with floats and numpy arrays that can be written to disk as they are."""
+    arrays = {name: np.asarray(array) for name, array in evidence.arrays.items()}
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"the array {name!r} holds Python objects; numbers were expected")
+    measurements = tuple(replace(m, value=float(m.value)) for m in evidence.measurements)
+    return replace(evidence, measurements=measurements, arrays=arrays)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One BLAS and one torch thread: sums are then added in one order, and workers do not fight."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,48 @@
+"""The far end of a lane: a process that answers with outcomes until nobody asks any more.
+
+Nothing heavy is imported at the top: the number of threads has to be settled before numpy and
+torch are loaded, and Ctrl-C before anything takes its time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+
+# Read when numpy and torch are loaded. Two threads in every worker collapse under load.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def serve(connection: Connection, registry: str) -> None:
+    """Run the claims whose ids come in, and send back every field of the outcome but the claim."""
+    # Ctrl-C reaches the whole process group; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    from claims.running.one import run_claim
+    from claims.selection import load_registry
+
+    while True:
+        try:
+            identifier, tier, seed = connection.recv()
+        except (EOFError, OSError):
+            return
+        fields = dict(vars(run_claim(load_registry(registry)[identifier], tier, seed)))
+        del fields["claim"]
+        connection.send(fields)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves no worker behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,1 @@
+"""What the command line prints: progress, the table of verdicts, a claim in words."""

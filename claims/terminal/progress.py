@@ -1,0 +1,67 @@
+"""What is seen of a run while it goes on: a live line on a terminal, else a line per claim."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from claims.registry import Claim
+from claims.results.recorded import Recorded
+
+
+class RunProgress:
+    """Claims done and in all, time elapsed and left, and which claims run now."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total, self._done = console, total, 0
+        self._running: list[str] = []
+        self._live = Progress(
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[running]}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._live.add_task("claims", total=total, running="")
+
+    def __enter__(self) -> RunProgress:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def started(self, claim: Claim) -> None:
+        self._running.append(claim.id)
+        self._show()
+
+    def done(self, claim: Recorded) -> None:
+        self._running.remove(claim.id)
+        self._done += 1
+        self._show()
+        if not self._console.is_terminal:
+            place = f"[{self._done:{len(str(self._total))}}/{self._total}]"
+            line = f"{place} {claim.verdict:<7} {claim.id} {claim.seconds:.1f} s"
+            self._console.print(Text(line))
+
+    def _show(self) -> None:
+        self._live.update(self._task, completed=self._done, running=", ".join(self._running))

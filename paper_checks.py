@@ -1,0 +1,285 @@
+"""The command line: choose claims, run them, record, report.
+
+Nothing heavy is imported until it is needed, so that ``--help`` and wrong usage answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from claims.registry import Claim, Registry
+
+# The module whose REGISTRY holds the claims; workers import it by this name.
+REGISTRY_MODULE = "claims"
+TIERS = ("quick", "full", "paper")
+WIDTH = 100
+INTERRUPTED = 130
+
+HELP = """Run the statements of papers on spectral optimisers, and say whether they hold.
+
+Every claim is run together with controls that must fail by the same criterion. The run prints a
+table of verdicts and writes an HTML report, results.json and the evidence arrays into --out.
+
+\b
+HOLDS    the check meets its bounds and no control does
+REFUTED  a counterexample was found, as declared
+FAILS    the check misses a bound
+VACUOUS  a control meets the bounds too, so the check proves nothing
+ERROR    the claim raised; the other claims go on
+SKIPPED  the claim cannot run here, with the reason
+
+\b
+Examples:
+  python paper_checks.py                             every claim, quick tier
+  python paper_checks.py --only 'usg.*-first'        claims by pattern
+  python paper_checks.py --tier full --jobs 8        tighter statistics, eight processes
+  python paper_checks.py --resume                    go on with a run that was stopped
+  python paper_checks.py list                        what can be run
+  python paper_checks.py show usg.equal-rate         one claim: statement, derivation, evidence
+
+\b
+Exit status: 0 every verdict is the expected one (a skipped claim contradicts nothing),
+1 some verdict is not, 2 wrong usage, 130 interrupted.
+"""
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
+)
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the results.")]
+Paper = Annotated[
+    str | None, typer.Option("--paper", metavar="KEY", help="Only the claims of this paper.")
+]
+
+
+@app.callback(invoke_without_command=True, help=HELP)
+def run(
+    context: typer.Context,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="ID|GLOB", help="Only these claims; may be repeated."),
+    ] = None,
+    paper: Paper = None,
+    tier: Annotated[
+        str, typer.Option("--tier", metavar="quick|full|paper", help="The table of sizes.")
+    ] = "quick",
+    seed: Annotated[int, typer.Option("--seed", help="Every claim derives its seeds from it.")] = 0,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", metavar="N", help="Processes.  [default: number of cores]"),
+    ] = None,
+    out: Out = Path("out"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what a stopped run in --out has recorded.")
+    ] = False,
+) -> None:
+    """Run claims, unless a subcommand was asked for."""
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
+    if tier not in TIERS:
+        nearest = difflib.get_close_matches(tier, TIERS, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        _usage(f"unknown tier {tier!r}; expected one of {', '.join(TIERS)}{hint}", "--tier")
+    if jobs is not None and jobs < 1:
+        _usage(f"expected at least 1, got {jobs}", "--jobs")
+    _require_writable(out)
+    raise typer.Exit(_run(only or [], paper, tier, seed, jobs or _cores(), out, resume))
+
+
+@app.command("list")
+def list_claims(paper: Paper = None) -> None:
+    """What can be run: ids, titles, sources, expected verdicts."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1))
+    table.add_column("claim", overflow="fold", ratio=32)
+    table.add_column("title", ratio=46)
+    table.add_column("source", width=7)
+    table.add_column("expected", width=8)
+    for claim in _select(_registry(), [], paper):
+        table.add_row(Text(claim.id), Text(claim.title), claim.source, claim.expected)
+    _console().print(table)
+
+
+@app.command("show")
+def show(claim: Annotated[str, typer.Argument(metavar="CLAIM")], out: Out = Path("out")) -> None:
+    """Show one claim with its derivation and last evidence."""
+    from claims.results import read_results
+    from claims.terminal.description import describe
+
+    console, registry = _console(), _registry()
+    with _usage_errors("CLAIM"):
+        declared = registry[claim]
+    last = None
+    if (out / "results.json").exists():
+        with _usage_errors("--out"):
+            results = read_results(out)
+        last = results if claim in results else None
+    where = f"{out} holds no run of it"
+    unicode = console.encoding.lower().startswith("utf")
+    console.print(Text(describe(declared, last, where, unicode=unicode)), soft_wrap=False)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="paper-checks")
+
+
+def _run(
+    only: list[str], paper: str | None, tier: str, seed: int, jobs: int, out: Path, resume: bool
+) -> int:
+    from claims.results import Recorder, read_results
+    from claims.results.provenance import kept_claims, resumed, run_header, settled
+    from claims.results.recorded import Recorded
+    from claims.running.many import run_claims
+    from claims.terminal.progress import RunProgress
+    from claims.terminal.verdict_table import counts, surprise, verdict_table
+
+    console, start = _console(), time.perf_counter()
+    registry = _registry()
+    chosen = _select(registry, only, paper)
+    order = [claim.id for claim in registry]
+    header = run_header(tier, seed, jobs, shlex.join(["paper_checks.py", *sys.argv[1:]]))
+    kept: tuple[Recorded, ...] = ()
+    if resume and (out / "results.json").exists():
+        with _usage_errors("--resume"):
+            previous = read_results(out)
+            header = resumed(header, previous)
+            kept = kept_claims(previous, order)
+        if previous.run["commit"] != header["commit"]:
+            commits = f"commit {previous.run['commit']}; this is {header['commit']}"
+            console.print(f"Note: what is kept was recorded at {commits}.")
+    done = settled(kept)
+    rest = [claim for claim in chosen if claim.id not in done]
+    if resume:
+        console.print(f"Resuming: {len(chosen) - len(rest)} of {len(chosen)} claims are recorded.")
+    recorder = Recorder(out, header, order, kept)
+    try:
+        with RunProgress(console, len(rest)) as progress:
+            run_claims(
+                rest,
+                tier,
+                seed,
+                jobs,
+                lambda outcome: progress.done(recorder.record(outcome)),
+                on_start=progress.started,
+                registry=REGISTRY_MODULE,
+                expected_seconds=_previous_seconds(out, tier),
+            )
+    except KeyboardInterrupt:
+        stand = f"{len(recorder.results)} claims stand in {out}"
+        console.print(Text(f"Interrupted; {stand}. Go on with --resume."), soft_wrap=True)
+        return INTERRUPTED
+    results = recorder.finish()
+    claims = [results[claim.id] for claim in chosen]
+    console.print(verdict_table(claims))
+    for claim in claims:
+        if not claim.as_expected:
+            console.print(Text("\n".join(surprise(claim)) + "\n"))
+    report = _report(console, out)
+    console.print(f"{counts(claims)}; {time.perf_counter() - start:.1f} s")
+    console.print(Text(f"Report: {report}"), soft_wrap=True)
+    return 0 if all(claim.as_expected for claim in claims) else 1
+
+
+def _report(console: Console, out: Path) -> Path:
+    with console.status("Writing the report"):
+        from figures.report import write_report
+
+        return write_report(out)
+
+
+def _registry() -> Registry:
+    from claims.selection import load_registry
+
+    return load_registry(REGISTRY_MODULE)
+
+
+def _select(registry: Registry, only: list[str], paper: str | None) -> tuple[Claim, ...]:
+    from claims.selection import select
+
+    with _usage_errors("--paper"):
+        select(registry, [], paper)
+    with _usage_errors("--only"):
+        return select(registry, only, paper)
+
+
+def _previous_seconds(out: Path, tier: str) -> dict[str, float]:
+    """How long claims took the last time, to start the longest first."""
+    from claims.results import ResultsError, read_results
+
+    try:
+        previous = read_results(out)
+    except ResultsError:
+        return {}  # only the order hangs on it; the file is about to be replaced
+    if previous.run["tier"] != tier:
+        return {}
+    return {claim.id: claim.seconds for claim in previous}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _console() -> Console:
+    """Up to 100 columns; plain where the output is no terminal or knows no Unicode."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    console = Console(highlight=False)
+    width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    return Console(highlight=False, markup=False, width=width)
+
+
+def _require_writable(out: Path) -> None:
+    """Find out before anything runs, and without leaving a folder behind."""
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        _usage(f"{str(out)!r} cannot be written: {error.strerror}", "--out")
+
+
+def _refuse_options_before(context: typer.Context) -> None:
+    command = context.invoked_subcommand
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            _usage(f"goes with a run; write options of {command!r} after it", f"--{name}")
+
+
+def _usage(message: str, option: str) -> NoReturn:
+    raise typer.BadParameter(message, param_hint=option)
+
+
+@contextmanager
+def _usage_errors(option: str) -> Iterator[None]:
+    """A ValueError in here is the user's: exit 2 with its message."""
+    try:
+        yield
+    except ValueError as error:
+        _usage(str(error), option)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A registry of small claims, one for every verdict, for the tests of everything around claims."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from claims.registry import Check, Claim, Evidence, Measurement, Registry, Setting, Verdict
+
+# While this file does not exist, the slow claims of a run wait for it.
+GATE = "PAPER_CHECKS_TEST_GATE"
+GATE_SECONDS = 60
+
+
+def measured(value: float, **rest: Any) -> Evidence:
+    return Evidence((Measurement("error", value, "<=", 1e-2),), **rest)
+
+
+def always(value: float, **rest: Any) -> Check:
+    def check(setting: Setting) -> Evidence:
+        """By inspection."""
+        return measured(value, **rest)
+
+    return check
+
+
+def sampled(setting: Setting) -> Evidence:
+    """The mean of Gaussians is small, by the law of large numbers."""
+    generator = torch.Generator().manual_seed(setting.seed)
+    drawn = torch.randn(setting["count"], 8, generator=generator, dtype=torch.float64)
+    # The global generators must not leak between claims either.
+    leaked = float(torch.rand(())) * 1e-12
+    mean = drawn.T @ drawn / setting["count"]
+    error = float((mean - torch.eye(8, dtype=torch.float64)).abs().max()) * 1e-3 + leaked
+    return measured(error, arrays={"mean": mean.numpy(), "seeds": np.array(setting.seeds(3))})
+
+
+def raises(setting: Setting) -> Evidence:
+    """Fails on the way."""
+    raise ZeroDivisionError("no inverse of zero")
+
+
+def dies(setting: Setting) -> Evidence:
+    """Takes its process with it."""
+    os.kill(os.getpid(), 9)
+    raise AssertionError("unreachable")
+
+
+def gated(setting: Setting) -> Evidence:
+    """Waits until the test lets it through."""
+    gate = os.environ.get(GATE)
+    deadline = time.monotonic() + GATE_SECONDS
+    while gate and not Path(gate).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return measured(1e-3)
+
+
+def fake(
+    name: str,
+    check: Check,
+    control: Check | Mapping[str, Check] | None = None,
+    paper: str = "fake",
+    **rest: Any,
+) -> Claim:
+    controls = control if isinstance(control, Mapping) else {"wrong law": control or always(1.0)}
+    texts: dict[str, Any] = {
+        "title": f"The {name} claim",
+        "statement": r"$\sigma_i \le \beta^2$ for every mode.",
+        "reference": "Nobody (2026), Theorem 1",
+        "source": "derived",
+        "setup": "Nothing is set up.",
+        "criterion": "The error is at most .01.",
+        "tiers": {"quick": {"count": 2000}, "full": {"count": 4000}},
+    }
+    return Claim(
+        id=f"{paper}.{name}", paper=paper, check=check, controls=controls, **(texts | rest)
+    )
+
+
+def skipped_below_paper(setting: Setting) -> str | None:
+    return None if setting.tier == "paper" else "needs the paper tier"
+
+
+PASSING = fake("passing", sampled)
+REFUTED = fake("refuted", always(0.0, counterexample="$x = 2$"), expected=Verdict.REFUTED)
+SKIPPED = fake("skipped", always(0.0), skip=skipped_below_paper)
+GATED = fake("gated", gated, paper="slow")
+SAMPLED = [fake(f"sampled-{letter}", sampled, paper="random") for letter in "abc"]
+FAILING = fake("failing", always(0.5))
+VACUOUS = fake("vacuous", always(0.001), always(0.002))
+RAISING = fake("raising", raises)
+DYING = fake("dying", dies, paper="fatal")
+LONG = fake(
+    "a-claim-whose-name-is-longer-than-any-other-name-in-the-registry",
+    always(1.234567e-5),
+    {"a control with a very long name indeed": always(9.87654e11), "nan": always(float("nan"))},
+    paper="long",
+)
+
+REGISTRY = Registry(
+    [PASSING, REFUTED, SKIPPED, GATED, *SAMPLED, FAILING, VACUOUS, RAISING, DYING, LONG]
+)

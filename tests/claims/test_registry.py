@@ -1,0 +1,196 @@
+"""How evidence becomes a verdict, and what a declaration must not leave out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claims.registry import (
+    Claim,
+    Evidence,
+    Measurement,
+    Registry,
+    Setting,
+    Verdict,
+    judge,
+)
+from claims.results.evidence_file import evidence_name
+from claims.selection import load_registry, select
+from tests.claims import fakes
+from tests.claims.fakes import always, fake, measured
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+def verdict(claim: Claim, evidence: Evidence, *controls: Evidence) -> Verdict:
+    return judge(claim, evidence, dict(zip(claim.controls, controls, strict=True)))[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "relation", "bound", "holds", "margin"),
+    [
+        (0.5, "<=", 1.0, True, 0.5),
+        (1.0, "<=", 1.0, True, 0.0),
+        (1.5, "<=", 1.0, False, -0.5),
+        (3.0, ">=", 2.0, True, 0.5),
+        (1.0, ">=", 2.0, False, -0.5),
+        (-3.0, "<=", -2.0, True, 0.5),
+        (2.0, "within", (1.7, 2.3), True, 1.0),
+        (1.7, "within", (1.7, 2.3), True, 0.0),
+        (2.6, "within", (1.7, 2.3), False, -1.0),
+        (0.0, "<=", 0.0, True, 1.0),
+        (1e-300, "<=", 0.0, False, -math.inf),
+        (math.nan, "<=", 1.0, False, -math.inf),
+        (math.nan, "within", (0.0, 1.0), False, -math.inf),
+        (math.inf, "<=", 1.0, False, -math.inf),
+    ],
+)
+def test_a_measurement_holds_and_has_a_margin(
+    value: float, relation: Any, bound: Any, holds: bool, margin: float
+) -> None:
+    measurement = Measurement("error", value, relation, bound)
+    assert measurement.holds is holds
+    assert measurement.margin == pytest.approx(margin)
+
+
+@given(value=NUMBERS, bound=NUMBERS, above=st.booleans())
+def test_a_margin_is_negative_exactly_where_the_bound_is_missed(
+    value: float, bound: float, above: bool
+) -> None:
+    measurement = Measurement("error", value, ">=" if above else "<=", bound)
+    assert (measurement.margin >= 0) == measurement.holds
+
+
+@given(value=NUMBERS, edges=st.lists(NUMBERS, min_size=2, max_size=2, unique=True))
+def test_the_margin_of_a_band_has_the_same_sign(value: float, edges: list[float]) -> None:
+    measurement = Measurement("slope", value, "within", (min(edges), max(edges)))
+    assert (measurement.margin >= 0) == measurement.holds
+
+
+@pytest.mark.parametrize(
+    ("relation", "bound", "said"),
+    [
+        ("<", 1.0, "unknown relation '<'"),
+        ("within", 1.0, "does not fit"),
+        ("<=", (0.0, 1.0), "does not fit"),
+    ],
+)
+def test_a_bound_must_fit_its_relation(relation: Any, bound: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Measurement("error", 0.0, relation, bound)
+
+
+def test_evidence_needs_measurements_with_names_of_their_own() -> None:
+    with pytest.raises(ValueError, match="at least one measurement"):
+        Evidence(())
+    one = Measurement("error", 0.0, "<=", 1.0)
+    with pytest.raises(ValueError, match="must differ"):
+        Evidence((one, one))
+
+
+def test_verdicts() -> None:
+    good, bad = measured(0.001), measured(1.0)
+    claim, refuted = fakes.PASSING, fakes.REFUTED
+    assert verdict(claim, good, bad) is Verdict.HOLDS
+    assert verdict(claim, bad, bad) is Verdict.FAILS
+    assert verdict(claim, good, good) is Verdict.VACUOUS
+    assert verdict(claim, bad, good) is Verdict.FAILS
+    assert verdict(refuted, measured(0.0, counterexample="x"), bad) is Verdict.REFUTED
+    assert verdict(refuted, good, bad) is Verdict.FAILS
+    assert verdict(refuted, measured(0.0, counterexample="x"), good) is Verdict.VACUOUS
+    assert verdict(claim, measured(math.nan), bad) is Verdict.FAILS
+
+
+def test_one_control_that_holds_is_enough_to_be_vacuous() -> None:
+    claim = fake("two", always(0.0), {"one": always(1.0), "other": always(1.0)})
+    assert verdict(claim, measured(0.0), measured(1.0), measured(0.0)) is Verdict.VACUOUS
+    assert verdict(claim, measured(0.0), measured(1.0), measured(1.0)) is Verdict.HOLDS
+
+
+def test_a_control_must_be_there_and_measure_by_the_same_criterion() -> None:
+    with pytest.raises(ValueError, match="declares the controls"):
+        judge(fakes.PASSING, measured(0.0), {})
+    looser = Evidence((Measurement("error", 1.0, "<=", 0.5),))
+    with pytest.raises(ValueError, match="by criteria the check does not have"):
+        judge(fakes.PASSING, measured(0.0), {"wrong law": looser})
+
+
+def test_a_claim_without_a_control_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no control"):
+        fake("bare", always(0.0), {})
+
+
+def test_what_a_claim_declares_must_exist() -> None:
+    with pytest.raises(ValueError, match=r"unknown tier 'quik'.*did you mean 'quick'"):
+        fake("typo", always(0.0), tiers={"quik": {}})
+    with pytest.raises(ValueError, match="HOLDS and REFUTED can be expected"):
+        fake("odd", always(0.0), expected=Verdict.FAILS)
+    with pytest.raises(ValueError, match=r"two claims are called 'fake\.passing'"):
+        Registry([fakes.PASSING, fakes.PASSING])
+
+
+def test_a_tier_inherits_what_it_does_not_name() -> None:
+    claim = fake("sizes", always(0.0), tiers={"quick": {"a": 1, "b": 2}, "paper": {"b": 9}})
+    assert dict(claim.setting("full", 0).sizes) == {"a": 1, "b": 2}
+    assert claim.setting("paper", 0)["b"] == 9
+    with pytest.raises(ValueError, match="unknown size 'c'"):
+        claim.setting("quick", 0)["c"]
+    with pytest.raises(ValueError, match="unknown tier"):
+        claim.setting("slow", 0)
+
+
+def test_seeds_belong_to_the_claim_and_the_run() -> None:
+    seeds = {(c.id, s): c.setting("quick", s).seed for c in fakes.REGISTRY for s in (0, 1)}
+    assert len(set(seeds.values())) == len(seeds)
+    setting: Setting = fakes.PASSING.setting("quick", 0)
+    # A stored number: the seeds must not move from one version to the next.
+    assert setting.seed == 2261921562
+    assert list(setting.seeds(2)) == [setting.seed, setting.seed + 1]
+
+
+def test_claims_are_chosen_by_id_pattern_and_paper() -> None:
+    registry = fakes.REGISTRY
+    assert select(registry) == tuple(registry)
+    assert select(registry, paper="random") == tuple(fakes.SAMPLED)
+    # The registry's order, each claim once, whatever the order and the overlap of the patterns.
+    assert select(registry, ["random.sampled-b", "*.sampled-?"]) == tuple(fakes.SAMPLED)
+    assert select(registry, ["*-a"], paper="random") == (fakes.SAMPLED[0],)
+
+
+@pytest.mark.parametrize(
+    ("only", "paper", "said"),
+    [
+        (["fake.pasing"], None, "unknown claim 'fake.pasing'.*did you mean 'fake.passing'"),
+        (["fake.passing", "nothing.*"], None, r"unknown claim 'nothing.\*'"),
+        (["fake.passing"], "random", "unknown claim 'fake.passing'; expected one of 'random"),
+        ([], "randon", "unknown paper 'randon'.*did you mean 'random'"),
+    ],
+)
+def test_what_matches_nothing_is_answered_with_the_nearest(
+    only: list[str], paper: str | None, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        select(fakes.REGISTRY, only, paper)
+
+
+def test_a_module_without_a_registry_is_refused() -> None:
+    assert load_registry("tests.claims.fakes") is fakes.REGISTRY
+    with pytest.raises(AttributeError):
+        load_registry("math")
+
+
+def test_every_claim_of_the_registry_is_declared_in_full() -> None:
+    for claim in load_registry("claims"):
+        assert claim.id.startswith(f"{claim.paper}."), claim.id
+        assert evidence_name(claim.id).endswith(f"/{claim.id}.npz")
+        for field in dataclasses.fields(Claim):
+            if field.type == "str":
+                assert getattr(claim, field.name).strip(), f"{claim.id} has no {field.name}"
+        assert claim.statement.count("$") % 2 == 0, f"{claim.id}: unpaired dollar sign"
+        for name, check in {"check": claim.check, **claim.controls}.items():
+            assert check.__doc__, f"{claim.id}: {name} has no docstring"

@@ -1,0 +1,215 @@
+"""What is written is read back whole, and what is damaged is named."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from claims.registry import Claim, Evidence, Measurement, Verdict
+from claims.results import Outcome, Recorded, Recorder, ResultsError, read_results
+from claims.running.one import run_claim
+from tests.claims import fakes
+
+RUN = {
+    "tier": "quick", "seed": 0, "command": "paper_checks.py", "commit": None,
+    "started": "2026-01-01T00:00:00+00:00", "versions": {"python": "3"}, "device": "cpu", "jobs": 1,
+}  # fmt: skip
+
+
+def record(out: Path, *claims: Claim) -> Recorder:
+    recorder = Recorder(out, RUN, [claim.id for claim in fakes.REGISTRY])
+    for claim in claims:
+        recorder.record(run_claim(claim, "quick", 0))
+    return recorder
+
+
+def edit(out: Path, *keys: str | int, value: Any) -> None:
+    """Set the value at the place ``keys`` of the results file."""
+    content = json.loads((out / "results.json").read_text())
+    node = content
+    for key in keys[:-1]:
+        node = node[key]
+    node[keys[-1]] = value
+    (out / "results.json").write_text(json.dumps(content))
+
+
+def test_what_is_read_is_what_was_recorded(tmp_path: Path) -> None:
+    recorder = record(tmp_path, fakes.PASSING, fakes.REFUTED, fakes.RAISING, fakes.LONG)
+    assert read_results(tmp_path).run["finished"] is None
+    written = recorder.finish()
+    read = read_results(tmp_path)
+    # NaN differs from itself, so the claim with one is compared by what is printed of it.
+    assert [repr(claim) for claim in read] == [repr(claim) for claim in written]
+    assert read.claims[:3] == written.claims[:3]
+    assert dict(read.run) == dict(written.run)
+    assert read.run["finished"] is not None
+
+
+def test_arrays_come_back_by_prefix(tmp_path: Path) -> None:
+    outcome = run_claim(fakes.PASSING, "quick", 0)
+    control = Evidence(outcome.controls["wrong law"].measurements, {"times": np.arange(3.0)})
+    record(tmp_path).record(
+        Outcome(**{**vars(outcome), "controls": {"wrong law": control}})
+    )  # fmt: skip
+    recorded = read_results(tmp_path)["fake.passing"]
+    assert outcome.evidence is not None
+    np.testing.assert_array_equal(recorded.arrays()["mean"], outcome.evidence.arrays["mean"])
+    np.testing.assert_array_equal(recorded.arrays("control/wrong law")["times"], [0, 1, 2])
+    assert set(recorded.arrays("")) == {"check/mean", "check/seeds", "control/wrong law/times"}
+
+
+def test_claims_stand_in_the_order_of_the_registry(tmp_path: Path) -> None:
+    record(tmp_path, fakes.FAILING, fakes.SKIPPED, fakes.PASSING)
+    assert [c.id for c in read_results(tmp_path)] == [
+        "fake.passing",
+        "fake.skipped",
+        "fake.failing",
+    ]
+
+
+def test_numbers_that_json_lacks_are_written_as_text(tmp_path: Path) -> None:
+    values = (math.nan, math.inf, -math.inf)
+    evidence = Evidence(tuple(Measurement(str(v), v, "<=", math.inf) for v in values))
+    outcome = Outcome(fakes.PASSING, Verdict.FAILS, "", evidence, {}, 0.0, None)
+    record(tmp_path).record(outcome)
+    raw = (tmp_path / "results.json").read_text()
+    json.loads(raw, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    read = [m.value for m in read_results(tmp_path).claims[0].measurements]
+    assert math.isnan(read[0])
+    assert read[1:] == [math.inf, -math.inf]
+
+
+def test_a_band_is_read_back_as_a_pair(tmp_path: Path) -> None:
+    evidence = Evidence((Measurement("slope", 2.1, "within", (1.7, 2.3)),))
+    record(tmp_path).record(Outcome(fakes.PASSING, Verdict.HOLDS, "", evidence, {}, 0.0, None))
+    assert read_results(tmp_path).claims[0].measurements == evidence.measurements
+
+
+def test_worst_is_the_measurement_with_the_least_room() -> None:
+    near, far = Measurement("near", 0.9, "<=", 1.0), Measurement("far", 5.0, ">=", 1.0)
+    assert _recorded(far, near).worst == near
+    assert _recorded().worst is None
+
+
+def test_earlier_results_stay_until_the_first_claim_is_recorded(tmp_path: Path) -> None:
+    record(tmp_path, fakes.PASSING, fakes.FAILING)
+    recorder = Recorder(tmp_path, RUN)
+    assert len(read_results(tmp_path)) == 2
+    recorder.record(run_claim(fakes.REFUTED, "quick", 0))
+    assert [claim.id for claim in read_results(tmp_path)] == ["fake.refuted"]
+
+
+def test_evidence_of_an_earlier_run_does_not_outlive_an_error(tmp_path: Path) -> None:
+    recorder = record(tmp_path, fakes.PASSING)
+    assert (tmp_path / "evidence/fake.passing.npz").exists()
+    recorder.record(Outcome(fakes.PASSING, Verdict.ERROR, "boom", None, {}, 0.0, "trace"))
+    assert read_results(tmp_path)["fake.passing"].evidence is None
+    assert not (tmp_path / "evidence/fake.passing.npz").exists()
+
+
+def test_a_write_that_fails_leaves_the_earlier_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = record(tmp_path, fakes.PASSING)
+    before = (tmp_path / "results.json").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        recorder.record(run_claim(fakes.FAILING, "quick", 0))
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_an_unknown_id_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    record(tmp_path, fakes.PASSING)
+    with pytest.raises(ValueError, match=r"'fake\.pasing'.*did you mean 'fake\.passing'"):
+        read_results(tmp_path)["fake.pasing"]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"results\.json does not exist"):
+        read_results(tmp_path)
+
+
+def test_every_truncation_is_damage(tmp_path: Path) -> None:
+    record(tmp_path, fakes.PASSING, fakes.FAILING)
+    path = tmp_path / "results.json"
+    whole = path.read_bytes().rstrip()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ResultsError, match=r"results\.json is damaged"):
+            read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("schema",), 2, "has schema 2; this version reads schema 1"),
+        (("schema",), "1", "schema should be an integer"),
+        (("run", "seed"), True, "run.seed should be an integer"),
+        (("run", "versions"), [], "run.versions should be an object"),
+        (("claims",), {}, "claims should be a list"),
+        (("claims", 0, "verdict"), "MAYBE", "one of HOLDS"),
+        (("claims", 0, "seconds"), "long", "claims[0].seconds should be a number"),
+        (("claims", 0, "id"), "../../etc", "claims[0].id should be a claim's id"),
+        (("claims", 1, "id"), "fake.passing", "an id that no other claim has"),
+        (("claims", 0, "evidence"), "../secret.npz", "claims[0].evidence should be null or"),
+        (("claims", 0, "measurements", 0, "value"), None, "[0].value should be a number"),
+        (("claims", 0, "measurements", 0, "value"), 0.5, "measurements[0].holds should be false"),
+        (("claims", 0, "measurements", 0, "bound"), [1.0], "a number or a pair of numbers"),
+        (("claims", 0, "measurements", 0, "bound"), [0.0, 1.0], "does not fit the relation"),
+        (("claims", 0, "measurements", 0, "relation"), "<", "unknown relation '<'"),
+        (("claims", 0, "measurements", 0, "margin"), 0.5, "measurements[0].margin should be"),
+        (("claims", 0, "controls", "wrong law"), {}, "has no 'measurements'"),
+    ],
+)  # fmt: skip
+def test_damage_is_named_with_its_place(
+    tmp_path: Path, keys: tuple[str | int, ...], value: Any, said: str
+) -> None:
+    record(tmp_path, fakes.PASSING, fakes.FAILING)
+    edit(tmp_path, *keys, value=value)
+    with pytest.raises(ResultsError) as error:
+        read_results(tmp_path)
+    assert said in str(error.value)
+    assert str(tmp_path / "results.json") in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"NaN", b"\xff\xfe", b"[" * 100_000])
+def test_what_is_not_json_is_damage(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "results.json").write_bytes(content)
+    with pytest.raises(ResultsError, match=r"results\.json is damaged"):
+        read_results(tmp_path)
+
+
+def test_damaged_evidence_is_named(tmp_path: Path) -> None:
+    record(tmp_path, fakes.PASSING)
+    recorded = read_results(tmp_path)["fake.passing"]
+    path = tmp_path / "evidence/fake.passing.npz"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[200] ^= 1
+    for damaged in (whole[:100], b"", b"not an archive", bytes(flipped)):
+        path.write_bytes(damaged)
+        with pytest.raises(ResultsError, match=r"fake\.passing\.npz is damaged"):
+            recorded.arrays()
+    path.unlink()
+    with pytest.raises(ResultsError, match=r"fake\.passing\.npz does not exist"):
+        recorded.arrays()
+
+
+def _recorded(*measurements: Measurement) -> Recorded:
+    texts = dict.fromkeys(
+        "id paper title statement reference source setup criterion reason".split(), ""
+    )
+    return Recorded(
+        **texts, expected=Verdict.HOLDS, verdict=Verdict.HOLDS, remarks=(), counterexample=None,
+        measurements=measurements, controls={}, seconds=0.0, traceback=None, evidence=None,
+        folder=Path(),
+    )  # fmt: skip

@@ -1,0 +1,151 @@
+"""Running claims: every verdict comes out, one claim never harms another, numbers never move."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
+from claims.results import Outcome
+from claims.running.many import run_claims
+from claims.running.one import run_claim
+from tests.claims import fakes
+
+FAKES = "tests.claims.fakes"
+EXPECTED = {
+    "fake.passing": Verdict.HOLDS,
+    "fake.refuted": Verdict.REFUTED,
+    "fake.skipped": Verdict.SKIPPED,
+    "fake.failing": Verdict.FAILS,
+    "fake.vacuous": Verdict.VACUOUS,
+    "fake.raising": Verdict.ERROR,
+    "fatal.dying": Verdict.ERROR,
+}
+
+
+def run(claims: Sequence[Claim], jobs: int, seed: int = 0) -> tuple[Outcome, ...]:
+    return run_claims(claims, "quick", seed, jobs, registry=FAKES)
+
+
+def numbers(outcome: Outcome) -> tuple[list[float], dict[str, bytes]]:
+    """Everything measured, to the last bit."""
+    assert outcome.evidence is not None
+    values = [m.value for m in outcome.evidence.measurements]
+    return values, {name: array.tobytes() for name, array in outcome.evidence.arrays.items()}
+
+
+def test_every_verdict_comes_out_and_a_dead_worker_costs_one_claim() -> None:
+    claims = [fakes.REGISTRY[name] for name in ("fatal.dying", *EXPECTED)][:-1]
+    recorded: list[str] = []
+    started: list[str] = []
+    outcomes = run_claims(
+        claims, "quick", 0, 2,
+        lambda outcome: recorded.append(outcome.claim.id),
+        on_start=lambda claim: started.append(claim.id),
+        registry=FAKES,
+    )  # fmt: skip
+    assert [outcome.claim for outcome in outcomes] == claims
+    assert {o.claim.id: o.verdict for o in outcomes} == EXPECTED
+    assert sorted(recorded) == sorted(started) == sorted(EXPECTED)
+    reasons = {o.claim.id: o.reason for o in outcomes}
+    assert reasons["fatal.dying"] == "the worker process died (killed by SIGKILL)"
+    assert reasons["fake.skipped"] == "needs the paper tier"
+    assert reasons["fake.refuted"] == "$x = 2$"
+
+
+def test_the_numbers_depend_on_neither_jobs_nor_order_nor_selection() -> None:
+    alone = {claim.id: numbers(run_claim(claim, "quick", 0)) for claim in fakes.SAMPLED}
+    one = run([fakes.PASSING, *fakes.SAMPLED], jobs=1)
+    two = run([*reversed(fakes.SAMPLED)], jobs=2)
+    for outcomes in (one[1:], two):
+        assert {o.claim.id: numbers(o) for o in outcomes} == alone
+    assert len({str(value) for value in alone.values()}) == 3, "claims must not share their seeds"
+
+
+def test_another_seed_gives_other_numbers() -> None:
+    claim = fakes.SAMPLED[0]
+    assert numbers(run_claim(claim, "quick", 0)) != numbers(run_claim(claim, "quick", 1))
+
+
+def test_what_raises_keeps_what_was_measured_and_the_traceback() -> None:
+    claim = fakes.fake("half", fakes.always(0.0), {"one": fakes.always(1.0), "two": fakes.raises})
+    outcome = run_claim(claim, "quick", 0)
+    assert outcome.verdict is Verdict.ERROR
+    assert outcome.reason == "ZeroDivisionError: no inverse of zero"
+    assert outcome.traceback is not None
+    assert "in raises" in outcome.traceback
+    assert outcome.evidence is not None
+    assert set(outcome.controls) == {"one"}
+
+
+def test_a_control_with_a_criterion_of_its_own_is_an_error() -> None:
+    def other(_: Setting) -> Evidence:
+        return Evidence((Measurement("error", 1.0, "<=", 0.5),))
+
+    outcome = run_claim(fakes.fake("other", fakes.always(0.0), other), "quick", 0)
+    assert outcome.verdict is Verdict.ERROR
+    assert "criteria" in outcome.reason
+
+
+def test_arrays_of_objects_are_an_error() -> None:
+    claim = fakes.fake("objects", fakes.always(0.0, arrays={"names": np.array([None])}))
+    assert "'names' holds Python objects" in run_claim(claim, "quick", 0).reason
+
+
+def test_a_claim_runs_on_one_thread_and_leaves_the_process_as_it_was() -> None:
+    seen: list[int] = []
+
+    def check(_: Setting) -> Evidence:
+        seen.append(torch.get_num_threads())
+        torch.manual_seed(1)
+        return fakes.measured(0.0)
+
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        run_claim(fakes.fake("threads", check), "quick", 0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_longest_claims_start_first_and_unknown_ones_before_them() -> None:
+    started: list[str] = []
+    claims = [fakes.SKIPPED, fakes.REFUTED, fakes.FAILING]
+    run_claims(
+        claims, "quick", 0, 1,
+        on_start=lambda claim: started.append(claim.id),
+        registry=FAKES,
+        expected_seconds={"fake.skipped": 1.0, "fake.refuted": 5.0},
+    )  # fmt: skip
+    assert started == ["fake.failing", "fake.refuted", "fake.skipped"]
+
+
+def test_an_interruption_ends_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(fakes.GATE, str(tmp_path / "never"))
+
+    def interrupt(outcome: Outcome) -> None:
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_claims([fakes.GATED, fakes.SKIPPED], "quick", 0, 2, interrupt, registry=FAKES)
+    assert multiprocessing.active_children() == []
+    assert time.monotonic() - start < fakes.GATE_SECONDS, "the claim in flight was waited for"
+
+
+def test_no_jobs_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        run([fakes.PASSING], jobs=0)
+
+
+def test_nothing_to_run_is_nothing_run() -> None:
+    assert run([], jobs=2) == ()

@@ -1,0 +1,346 @@
+"""The command line: what it prints, what it leaves behind, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import paper_checks
+from claims.registry import TIERS
+from claims.results import Outcome, read_results
+from tests.claims import fakes
+from tests.claims.test_results import edit
+
+ROOT = Path(__file__).parent.parent
+FAKES = "tests.claims.fakes"
+DRIVER = f"import paper_checks; paper_checks.REGISTRY_MODULE = {FAKES!r}; paper_checks.main()"
+
+
+@pytest.fixture(autouse=True)
+def _fake_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper_checks, "REGISTRY_MODULE", FAKES)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Claims run in this process, and which ones did: the workers have tests of their own."""
+    from claims.running import many, one
+
+    ran: list[str] = []
+
+    def run_claims(
+        claims: Any, tier: str, seed: int, jobs: int, on_outcome: Any, *, on_start: Any, **_: Any
+    ) -> tuple[Outcome, ...]:
+        outcomes = []
+        for claim in claims:
+            on_start(claim)
+            ran.append(claim.id)
+            outcomes.append(one.run_claim(claim, tier, seed))
+            on_outcome(outcomes[-1])
+        return tuple(outcomes)
+
+    monkeypatch.setattr(many, "run_claims", run_claims)
+    return ran
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(paper_checks.app, [str(argument) for argument in arguments])
+
+
+def spawn(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *map(str, arguments)],
+        cwd=ROOT, env=os.environ | environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def await_claims(out: Path, count: int) -> None:
+    """Until ``count`` claims are recorded."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (out / "results.json").exists() and len(read_results(out)) >= count:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"no {count} claims were recorded")
+
+
+def refuse(said: str, *arguments: object) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert said in " ".join(result.output.split()), result.output
+
+
+def test_a_whole_run_through_workers(tmp_path: Path) -> None:
+    result = call("--paper", "random", "--jobs", 2, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "3 claims: 3 HOLDS" in result.output
+    assert f"Report: {tmp_path / 'report.html'}" in result.output
+    assert "random.sampled-a" in (tmp_path / "report.html").read_text()
+    results = read_results(tmp_path)
+    assert [claim.id for claim in results] == [claim.id for claim in fakes.SAMPLED]
+    assert results.run["finished"] is not None
+    assert results.run["jobs"] == 2
+    assert set(results.run["versions"]) == {
+        "python", "torch", "numpy", "scipy", "sympy", "matplotlib", "paper-checks",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("passing", 0),
+        ("refuted", 0),
+        ("skipped", 0),
+        ("failing", 1),
+        ("vacuous", 1),
+        ("raising", 1),
+    ],
+)
+def test_the_exit_code_is_the_verdict(
+    tmp_path: Path, in_process: list[str], name: str, code: int
+) -> None:
+    result = call("--only", f"fake.{name}", "--out", tmp_path)
+    assert result.exit_code == code, result.output
+    assert in_process == [f"fake.{name}"]
+
+
+def test_an_unexpected_verdict_is_explained(tmp_path: Path, in_process: list[str]) -> None:
+    output = call("--only", "fake.[frv]*", "--out", tmp_path).output
+    assert "fake.failing: FAILS, expected HOLDS" in output
+    assert "error: 0.5 > 0.01   MISSED" in output
+    assert "a control meets the same bounds: wrong law" in output
+    assert "ZeroDivisionError: no inverse of zero" in output
+    assert "fake.refuted:" not in output
+
+
+def test_the_table_fits_100_columns(tmp_path: Path, in_process: list[str]) -> None:
+    output = call("--paper", "fake", "--out", tmp_path).output
+    output += call("--paper", "long", "--out", tmp_path).output
+    output += call("list").output
+    lines = [line for line in output.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 100
+    row = next(line for line in lines if line.startswith(" fake.passing"))
+    assert re.search(r"HOLDS +\S+ <= 0\.01 +99% +1 > 0\.01 +\d+\.\d", row), row
+
+
+def test_a_run_that_is_killed_goes_on_with_resume(tmp_path: Path, in_process: list[str]) -> None:
+    """Two sampled claims are recorded when the run is killed in the middle of the gated one."""
+    gate = tmp_path / "gate"
+    names = ("--only", "random.sampled-[ab]", "--only", "slow.gated", "--out", tmp_path)
+    run = spawn(*names, "--jobs", 2, **{fakes.GATE: str(gate)})
+    await_claims(tmp_path, 2)
+    run.kill()
+    # Its output ends only when the last worker is gone: none is left behind.
+    run.communicate(timeout=30)
+    recorded = read_results(tmp_path)
+    assert [claim.id for claim in recorded] == ["random.sampled-a", "random.sampled-b"]
+    assert recorded.run["finished"] is None
+    gate.touch()
+    resumed = call("--resume", *names)
+    assert in_process == ["slow.gated"]
+    assert resumed.exit_code == 0, resumed.output
+    assert "Resuming: 2 of 3 claims are recorded." in resumed.output
+    assert "3 claims: 3 HOLDS" in resumed.output
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    names = ("--only", "fake.skipped", "--only", "slow.gated", "--jobs", 2, "--out", tmp_path)
+    run = spawn(*names, **{fakes.GATE: str(tmp_path / "never")})
+    await_claims(tmp_path, 1)
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=30)
+    assert run.returncode == 130, output
+    assert f"Interrupted; 1 claims stand in {tmp_path}. Go on with --resume." in output
+    assert "Traceback" not in output
+
+
+def test_resume_keeps_what_is_recorded_and_runs_what_raised(
+    tmp_path: Path, in_process: list[str]
+) -> None:
+    assert call("--only", "fake.[pr]*", "--out", tmp_path).exit_code == 1
+    before = read_results(tmp_path)
+    in_process.clear()
+    result = call("--paper", "fake", "--out", tmp_path, "--resume")
+    assert in_process == ["fake.skipped", "fake.failing", "fake.vacuous", "fake.raising"]
+    assert "Resuming: 2 of 6 claims are recorded." in result.output
+    assert "6 claims:" in result.output
+    after = read_results(tmp_path)
+    assert after["fake.passing"] == before["fake.passing"]
+    assert after.run["started"] == before.run["started"]
+    assert after.run["seconds"] > before.run["seconds"]
+
+
+def test_resume_keeps_claims_that_are_not_chosen(tmp_path: Path, in_process: list[str]) -> None:
+    call("--only", "fake.passing", "--only", "fake.raising", "--out", tmp_path)
+    result = call("--only", "fake.refuted", "--out", tmp_path, "--resume")
+    assert result.exit_code == 0
+    assert "1 claims: 1 REFUTED" in result.output
+    assert [c.id for c in read_results(tmp_path)] == [
+        "fake.passing",
+        "fake.refuted",
+        "fake.raising",
+    ]
+
+
+def test_resume_tells_of_another_commit(tmp_path: Path, in_process: list[str]) -> None:
+    call("--only", "fake.passing", "--out", tmp_path)
+    resume = ("--only", "fake.passing", "--out", tmp_path, "--resume")
+    assert "Note:" not in call(*resume).output
+    edit(tmp_path, "run", "commit", value="0123abc")
+    assert "Note: what is kept was recorded at commit 0123abc; this is" in call(*resume).output
+
+
+def test_resume_with_nothing_recorded_starts(tmp_path: Path, in_process: list[str]) -> None:
+    result = call("--only", "fake.passing", "--out", tmp_path / "new", "--resume")
+    assert result.exit_code == 0
+    assert "Resuming: 0 of 1 claims are recorded." in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--tier", "full"), "the recorded run has the tier quick; this one would have full"),
+        (("--seed", 7), "the recorded run has the seed 0; this one would have 7"),
+    ],
+)
+def test_resume_refuses_another_run(
+    tmp_path: Path, in_process: list[str], options: tuple[object, ...], said: str
+) -> None:
+    call("--only", "fake.passing", "--out", tmp_path)
+    before = (tmp_path / "results.json").read_bytes()
+    refuse(said, "--resume", "--out", tmp_path, *options)
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_resume_refuses_other_versions_and_damage(tmp_path: Path, in_process: list[str]) -> None:
+    call("--only", "fake.passing", "--out", tmp_path)
+    resume = ("--only", "fake.*", "--resume", "--out", tmp_path)
+    whole = (tmp_path / "results.json").read_bytes()
+    edit(tmp_path, "run", "versions", "numpy", value="1.0")
+    refuse("the recorded run has the versions numpy 1.0; this one would have numpy", *resume)
+    (tmp_path / "results.json").write_bytes(whole[:-50])
+    refuse("results.json is damaged", *resume)
+    (tmp_path / "results.json").write_bytes(whole)
+    (tmp_path / "evidence/fake.passing.npz").write_bytes(b"")
+    refuse("fake.passing.npz is damaged", *resume)
+    assert in_process == ["fake.passing"]
+
+
+def test_without_resume_a_damaged_file_is_replaced(tmp_path: Path, in_process: list[str]) -> None:
+    (tmp_path / "results.json").write_text("{")
+    assert call("--only", "fake.passing", "--out", tmp_path).exit_code == 0
+    assert [claim.id for claim in read_results(tmp_path)] == ["fake.passing"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--tier", "quik"), "unknown tier 'quik'; expected one of quick, full, paper; "
+                             "did you mean 'quick'?"),
+        (("--jobs", 0), "--jobs: expected at least 1, got 0"),
+        (("--jobs", "two"), "--jobs"),
+        (("--only", "fake.pasing"), "did you mean 'fake.passing'?"),
+        (("--only", "nothing.*"), "unknown claim 'nothing.*'"),
+        (("--paper", "faek"), "unknown paper 'faek'"),
+        (("--colour", "red"), "--colour"),
+        (("lits",), "lits"),
+        (("list", "--paper", "faek"), "did you mean 'fake'?"),
+        (("show", "fake.pasing"), "did you mean 'fake.passing'?"),
+        (("--tier", "full", "list"), "--tier: goes with a run; write options of 'list' after it"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_ends_with_2_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refuse(said, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        refuse("cannot be written: Not a directory", "--only", "fake.passing", "--out", out)
+
+
+def test_usage_errors_leave_earlier_results_alone(tmp_path: Path, in_process: list[str]) -> None:
+    call("--only", "fake.passing", "--out", tmp_path)
+    before = (tmp_path / "results.json").read_bytes()
+    refuse("unknown claim", "--only", "nothing", "--out", tmp_path)
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_list_names_every_claim() -> None:
+    output = call("list").output
+    short = [claim for claim in fakes.REGISTRY if claim is not fakes.LONG]
+    for claim in short:
+        assert re.search(rf"{re.escape(claim.id)} .*{claim.source} +{claim.expected}", output)
+    assert "random.sampled-a" not in call("list", "--paper", "fake").output
+
+
+def test_show_tells_all_of_a_claim(tmp_path: Path, in_process: list[str]) -> None:
+    before = call("show", "fake.passing", "--out", tmp_path).output
+    assert "holds no run of it" in before
+    call("--only", "fake.passing", "--out", tmp_path)
+    output = call("show", "fake.passing", "--out", tmp_path).output
+    for said in (
+        "σᵢ ≤ β² for every mode", "by the law of large numbers", "Nothing is set up",
+        "at most .01", "control: wrong law", "By inspection", "HOLDS (",
+        "tier quick, seed 0", "control wrong law: error: 1 > 0.01   MISSED",
+    ):  # fmt: skip
+        assert said in output
+    (tmp_path / "results.json").write_text("[]")
+    refuse("results.json is damaged", "show", "fake.passing", "--out", tmp_path)
+
+
+def test_help_and_cheap_usage_errors_import_nothing_heavy() -> None:
+    script = (
+        "import sys, paper_checks\n"
+        "sys.argv[1:] = {arguments}\n"
+        "try: paper_checks.main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(code, sorted({{'torch', 'numpy', 'matplotlib', 'sympy'}} & set(sys.modules)))"
+    )
+    for arguments, code in ((["--help"], 0), (["--tier", "quik"], 2), (["--jobs", "0"], 2)):
+        run = subprocess.run(
+            [sys.executable, "-c", script.format(arguments=arguments)],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert run.stdout.splitlines()[-1] == f"{code} []"
+
+
+def test_help_is_complete() -> None:
+    output = call("--help").output
+    for said in ("--only", "--paper", "--tier", "--seed", "--jobs", "--out", "--resume", "VACUOUS",
+                 "Examples:", "Exit status", "list", "show"):  # fmt: skip
+        assert said in output
+
+
+def test_the_tiers_are_those_of_the_claims() -> None:
+    assert paper_checks.TIERS == TIERS
+
+
+def test_an_ascii_terminal_gets_the_formula_as_it_is_written(tmp_path: Path) -> None:
+    runner = CliRunner(charset="ascii")
+    result = runner.invoke(paper_checks.app, ["show", "fake.passing", "--out", str(tmp_path)])
+    assert result.exit_code == 0
+    assert r"$\sigma_i \le \beta^2$ for every mode." in result.output
+
+
+def test_the_results_are_strict_json(tmp_path: Path, in_process: list[str]) -> None:
+    call("--paper", "long", "--out", tmp_path)
+    content = json.loads(
+        (tmp_path / "results.json").read_text(), parse_constant=lambda name: pytest.fail(name)
+    )
+    assert content["claims"][0]["controls"]["nan"]["measurements"][0]["value"] == "nan"
