@@ -1,0 +1,24 @@
+"""Every figure there is. A new figure is a module with a ``FIGURE``, and one line here."""
+
+from __future__ import annotations
+
+from figures import (
+    arrivals,
+    discretisation,
+    equal_rate,
+    l2,
+    order_boundary,
+    saddles_and_rates,
+    singular_values,
+)
+from figures.figure import Figure
+
+FIGURES: tuple[Figure, ...] = (
+    singular_values.FIGURE,
+    equal_rate.FIGURE,
+    arrivals.FIGURE,
+    order_boundary.FIGURE,
+    saddles_and_rates.FIGURE,
+    discretisation.FIGURE,
+    l2.FIGURE,
+)

@@ -1,0 +1,137 @@
+"""The few marks that all figures share: panels, seeds under a median, labels, guides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.patheffects
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
+
+from figures.palette import FULL_WIDTH, INK, Ink
+
+Array = NDArray[Any]
+
+
+def panels(
+    columns: int,
+    width: float = FULL_WIDTH,
+    height: float = 2.5,
+    share_y: bool = False,
+    ratios: Sequence[float] | None = None,
+) -> tuple[Drawing, list[Axes]]:
+    """A drawing ``width`` x ``height`` inches with ``columns`` axes side by side."""
+    drawing = Drawing(figsize=(width, height))
+    grid = drawing.subplots(1, columns, squeeze=False, sharey=share_y, width_ratios=ratios)
+    return drawing, list(grid[0])
+
+
+def halo(width: float = 2.0) -> list[matplotlib.patheffects.AbstractPathEffect]:
+    """A white outline, so that a label stays readable across lines."""
+    return [matplotlib.patheffects.withStroke(linewidth=width, foreground="white")]
+
+
+def seeds_and_median(
+    axes: Axes, times: Array, values: Array, colour: str, label: str, dashes: str = "-"
+) -> None:
+    """Every seed of ``values`` (S, T) thin, their median bold. A time some seed lacks has none."""
+    for seed in values:
+        axes.plot(
+            times, seed, color=colour, linewidth=0.5, alpha=0.3, linestyle=dashes, label="_seed"
+        )
+    axes.plot(times, np.median(values, axis=0), color=colour, linestyle=dashes, label=label)
+
+
+def median_arrival(arrivals: Array) -> Array:
+    """Medians over seeds (S, k) -> (k,); a mode that did not arrive counts as infinitely late."""
+    return np.median(np.where(np.isnan(arrivals), np.inf, arrivals), axis=0)
+
+
+def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
+    """The nearest positions, in the same order, that are at least ``gap`` apart."""
+    order = np.argsort(positions, kind="stable")
+    # Blocks of labels that touch move as one, centred on what they belong to.
+    blocks: list[list[float]] = []
+    for index in order:
+        blocks.append([float(positions[index])])
+        while len(blocks) > 1 and _low(blocks[-1], gap) - _high(blocks[-2], gap) < gap:
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    placed = [_low(block, gap) + gap * step for block in blocks for step in range(len(block))]
+    result = [0.0] * len(placed)
+    for index, position in zip(order, placed, strict=True):
+        result[int(index)] = position
+    return result
+
+
+def _low(block: list[float], gap: float) -> float:
+    return sum(block) / len(block) - gap * (len(block) - 1) / 2
+
+
+def _high(block: list[float], gap: float) -> float:
+    return _low(block, gap) + gap * (len(block) - 1)
+
+
+def label_right(
+    axes: Axes, heights: Sequence[float] | Array, texts: Sequence[str], colours: Sequence[str]
+) -> None:
+    """Labels just outside the right edge, at ``heights`` in data units, moved apart if they touch.
+
+    Call it last: it freezes the y limits that it measures.
+    """
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top)
+    edge = axes.get_xlim()[1]
+    transform = axes.transScale + axes.transLimits
+    shares = [float(transform.transform((edge, height))[1]) for height in heights]
+    for share, text, colour in zip(spread_apart(shares, 0.065), texts, colours, strict=True):
+        axes.annotate(
+            text, (1.0, share), xycoords="axes fraction", xytext=(3, 0),
+            textcoords="offset points", va="center", ha="left", color=colour, fontsize=8.5,
+            linespacing=0.85,
+        )  # fmt: skip
+
+
+def guide(axes: Axes, x: Array, y: Array, label: str) -> None:
+    """A prediction: thin, dark and broken, behind the marks and in front of the lines."""
+    axes.plot(x, y, color=INK, linewidth=0.9, linestyle="--", label=label, zorder=2.5)
+
+
+def seed_points(axes: Axes, positions: Array, values: Array, ink: Ink) -> None:
+    """Every seed of ``values`` (N, S) as a point over its position, and the median as a bar."""
+    for position, seeds in zip(positions, values, strict=True):
+        axes.plot(
+            np.full(len(seeds), position), seeds, ink.marker, markersize=3.4, alpha=0.45,
+            color=ink.colour, markeredgewidth=0, label="seeds", zorder=3,
+        )  # fmt: skip
+    axes.plot(
+        positions, np.median(values, axis=1), "_", markersize=12, markeredgewidth=1.5,
+        color=ink.colour, label="median", zorder=3,
+    )  # fmt: skip
+
+
+def plain_log_ticks(axis: Axis, ticks: Array, at_most: int = 4) -> None:
+    """Plain numbers at some of ``ticks``; matplotlib's own choice collides on short log axes."""
+    every = -(-len(ticks) // at_most)
+    axis.set_major_locator(FixedLocator(list(np.sort(ticks)[::-every][::-1])))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def one_two_five(low: float, high: float) -> Array:
+    """The numbers 1, 2 and 5 times a power of ten between ``low`` and ``high``."""
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    numbers = np.sort(np.outer(powers, (1, 2, 5)).ravel())
+    return numbers[(numbers >= low) & (numbers <= high)]
+
+
+def slope_text(slope: float, interval: Array) -> str:
+    """``slope 1.98 [1.95, 2.01]``: a fit is never stated without its interval."""
+    width = float(interval[1] - interval[0])
+    digits = min(6, max(2, -math.floor(math.log10(width)))) if width > 0 else 6
+    return f"slope {slope:.{digits}f}  [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"

@@ -1,0 +1,143 @@
+"""A recorded run in a folder: synthetic evidence, and one claim of every other verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from claims.registry import Claim, Evidence, Measurement, Setting, Verdict, judge
+from claims.results import Outcome, Recorder
+from tests.figures.synthetic import all_arrays
+
+RUN: Mapping[str, Any] = {
+    "tier": "quick",
+    "seed": 0,
+    "command": "python paper_checks.py --only 'usg.*' --out <out>",
+    "started": "2026-03-01T09:30:00+00:00",
+    "commit": "0123456789abcdef",
+    "versions": {"python": "3.12.3", "torch": "2.13.0", "numpy": "2.4.0", "paper-checks": "0.1"},
+    "device": "cpu",
+    "jobs": 2,
+}
+STATEMENTS = {
+    "usg.smallest-first": (
+        "The smallest singular value arrives first",
+        r"Under spectral gradient flow the time at which $d_i \ge 0.9\,\sigma_i$ increases with "
+        r"$\sigma_i$.",
+    ),
+    "usg.equal-rate": (
+        "Active modes grow at one rate",
+        r"While a mode is active, $\frac{\mathrm{d}}{\mathrm{d}t}\sqrt{d_i} = 1 + O(\beta^2)$.",
+    ),
+    "usg.gf-largest-first": (
+        "Gradient flow learns the largest first",
+        r"Under gradient flow $s(t) = \sigma / (1 + (\sigma/s_0 - 1)\, e^{-2\sigma t})$.",
+    ),
+    "usg.smallest-first-limit": (
+        "Where smallest-first order ends",
+        r"Smallest-first order needs $\sqrt{\sigma_i} + \tau_i$ increasing.",
+    ),
+    "usg.saddle-escape": (
+        "Escape from a saddle",
+        r"The escape time grows by $(\beta/|\lambda|) \ln(1/\epsilon)$.",
+    ),
+    "usg.local-rate": (
+        "The rate near an optimum",
+        r"Near an optimum $\lVert\nabla L\rVert_F$ decays at $(\sigma_r - \sigma_{r+1})/\beta$.",
+    ),
+    "usg.specgd-tracks-flow": (
+        "Descent tracks the flow",
+        r"SpecGD ends in a limit cycle with $L \le 2\eta^2 \sum_i \sigma_i$.",
+    ),
+    "usg.l2-convergence": (
+        "Coupled $\\ell_2$ shrinks the spectrum",
+        r"With coupled $\ell_2$ the product ends at $s_i = (\sigma_i - \lambda)_+$ and "
+        r"$B^\top B = A A^\top$.",
+    ),
+}
+HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
+HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"
+VACUOUS_CLAIM, REFUTED_CLAIM = "lora.vacuous", "lora.refuted"
+
+
+def declare(identifier: str, title: str, statement: str, **fields: Any) -> Claim:
+    def check(_: Setting) -> Evidence:
+        raise NotImplementedError("nothing is run here")
+
+    controls = fields.pop("controls", ("gradient flow",))
+    declared: dict[str, Any] = {
+        "paper": identifier.partition(".")[0],
+        "reference": "Theorem 5.7 of arXiv 2602.06385",
+        "source": "paper",
+        "setup": r"$Y$ of size $60 \times 70$ with $\sigma = (5, 4, 3, 2, 1)$, ten seeds",
+        "criterion": r"every deviation at most $10^{-2}$, the slope within $2 \pm 0.3$",
+    }
+    return Claim(
+        id=identifier, title=title, statement=statement, check=check,
+        controls=dict.fromkeys(controls, check), **(declared | fields),
+    )  # fmt: skip
+
+
+def measured(deviation: float, slope: float) -> tuple[Measurement, ...]:
+    return (
+        Measurement("largest deviation from unit rate", deviation, "<=", 0.0116),
+        Measurement(r"slope in $\beta$", slope, "within", (1.7, 2.3)),
+        Measurement("seeds in order", 10.0, ">=", 10.0),
+    )
+
+
+def healthy(identifier: str, arrays: Mapping[str, Any]) -> Outcome:
+    """A claim that holds, with its synthetic arrays."""
+    prefixes = {key.rpartition("/")[0] for key in arrays} | {"check"}
+    names = sorted(p.removeprefix("control/") for p in prefixes if p != "check")
+    claim = declare(identifier, *STATEMENTS[identifier], controls=names or ("gradient flow",))
+
+    def part(prefix: str) -> dict[str, Any]:
+        start = f"{prefix}/"
+        return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+
+    evidence = Evidence(measured(5.8e-3, 1.99), part("check"), ("Every seed is shown.",))
+    controls = {
+        name: Evidence(measured(0.93, 0.02)[:2], part(f"control/{name}")) for name in claim.controls
+    }
+    verdict, reason = judge(claim, evidence, controls)
+    return Outcome(claim, verdict, reason, evidence, controls, 1.234, None)
+
+
+def others() -> list[Outcome]:
+    """One outcome for each verdict but HOLDS."""
+    good, bad = Evidence(measured(5.8e-3, 1.99)), Evidence(measured(0.93, 1.0))
+    failing = declare(HTML_CLAIM, HOSTILE, f"{HOSTILE} with $x < y$", criterion=HOSTILE)
+    vacuous = declare(VACUOUS_CLAIM, "A control that meets the bound", "It $\\le$ itself.")
+    refuted = declare(
+        REFUTED_CLAIM, "Folklore that is not so", "All $x$ are $y$.", expected=Verdict.REFUTED
+    )
+    shown = Evidence(good.measurements, counterexample=r"At $\beta = 0.1$ mode 1 comes last.")
+    result = []
+    for claim, check, control in (
+        (failing, Evidence(measured(0.93, float("nan")), remarks=(HOSTILE,)), bad),
+        (vacuous, good, good),
+        (refuted, shown, bad),
+    ):
+        verdict, reason = judge(claim, check, {"gradient flow": control})
+        controls = {"gradient flow": control}
+        result.append(Outcome(claim, verdict, reason, check, controls, 0.1, None))
+    trace = f"Traceback (most recent call last):\n  ...\nValueError: {HOSTILE}"
+    raising = declare(ERROR_CLAIM, "It raises", "$x$")
+    result.append(Outcome(raising, Verdict.ERROR, "ValueError", None, {}, 0.01, trace))
+    waiting = declare(SKIPPED_CLAIM, "It needs a GPU", "$x$")
+    result.append(Outcome(waiting, Verdict.SKIPPED, "no GPU here", None, {}, 0.0, None))
+    return result
+
+
+def write_run(out: Path, without: Collection[str] = (), seeds: int = 10) -> Path:
+    """Record the synthetic run in ``out``, leaving the claims ``without`` unrun."""
+    arrays = all_arrays(seeds)
+    outcomes = [healthy(name, arrays[name]) for name in STATEMENTS] + others()
+    recorder = Recorder(out, RUN, order=[outcome.claim.id for outcome in outcomes])
+    for outcome in outcomes:
+        if outcome.claim.id not in without:
+            recorder.record(outcome)
+    recorder.finish()
+    return out

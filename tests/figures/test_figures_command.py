@@ -1,0 +1,105 @@
+"""The command line of the figures: what it writes, what it refuses, and its exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from figures.__main__ import app
+from figures.catalogue import FIGURES
+from tests.figures.synthetic_run import write_run
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, " ".join(result.output.split())
+
+
+def copy_of(source: Path, target: Path) -> Path:
+    (target / "evidence").mkdir(parents=True)
+    for path in source.rglob("*"):
+        if path.is_file() and path.suffix in (".json", ".npz"):
+            (target / path.relative_to(source)).write_bytes(path.read_bytes())
+    return target
+
+
+def test_all_figures_in_the_default_formats(recorded_run: Path, tmp_path: Path) -> None:
+    out = copy_of(recorded_run, tmp_path / "out")
+    code, output = run("--out", str(out))
+    assert code == 0
+    written = {path.name for path in (out / "figures").iterdir()}
+    assert written == {f"{figure.name}.{ending}" for figure in FIGURES for ending in ("svg", "png")}
+    assert all(name in output for name in written)
+
+
+def test_named_figures_and_formats(recorded_run: Path, tmp_path: Path) -> None:
+    out = copy_of(recorded_run, tmp_path / "out")
+    code, _ = run("arrivals", "l2", "arrivals", "--out", str(out), "--format", "pdf, svg")
+    assert code == 0
+    written = sorted(path.name for path in (out / "figures").iterdir())
+    assert written == ["arrivals.pdf", "arrivals.svg", "l2.pdf", "l2.svg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("equal-rat",), "there is no figure 'equal-rat'. Did you mean 'equal-rate'?"),
+        (("zzz",), "there is no figure 'zzz'. Known: singular-values, equal-rate,"),
+        (("l2", "--format", "svg,pgn"), "there is no format 'pgn'. Did you mean 'png'?"),
+        (("--format", ""), "there is no format ''. Known: svg, pdf, png."),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_names_the_nearest(
+    recorded_run: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    code, output = run(*arguments, "--out", str(recorded_run))
+    assert code == 2
+    assert expected in output
+    assert not (recorded_run / "figures").exists()
+
+
+def test_no_results_exits_with_2_and_names_the_file(tmp_path: Path) -> None:
+    code, output = run("--out", str(tmp_path / "nowhere"))
+    assert code == 2
+    assert "results.json does not exist" in output
+
+
+def test_damaged_results_exit_with_2(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"schema": 1, "run"')
+    code, output = run("--out", str(tmp_path))
+    assert code == 2
+    assert "results.json is damaged" in output
+
+
+def test_missing_evidence_exits_with_1_and_says_what_to_run(tmp_path: Path) -> None:
+    out = write_run(tmp_path, without=["usg.local-rate", "usg.equal-rate"], seeds=2)
+    names = ["saddles-and-rates", "equal-rate", "arrivals"]
+    code, output = run(*names, "--out", str(out), "--format", "svg")
+    assert code == 1
+    assert "The figure saddles-and-rates is left out: usg.local-rate was not run." in output
+    assert (
+        "python paper_checks.py --only usg.local-rate --only usg.equal-rate --tier quick --seed 0"
+        in output
+    )
+    assert [path.name for path in (out / "figures").iterdir()] == ["arrivals.svg"]
+
+
+def test_damaged_evidence_exits_with_1_and_names_the_file(
+    recorded_run: Path, tmp_path: Path
+) -> None:
+    out = copy_of(recorded_run, tmp_path / "out")
+    (out / "evidence" / "usg.l2-convergence.npz").write_bytes(b"not an archive")
+    code, output = run("l2", "order-boundary", "--out", str(out), "--format", "svg")
+    assert code == 1
+    assert "usg.l2-convergence.npz is damaged" in output
+    assert [path.name for path in (out / "figures").iterdir()] == ["order-boundary.svg"]
+
+
+def test_help_lists_every_figure_and_what_it_reads() -> None:
+    code, output = run("--help")
+    assert code == 0
+    for figure in FIGURES:
+        assert figure.name in output
+        assert figure.claims[0] in output
