@@ -1,0 +1,47 @@
+"""Statistics that several claims share: slopes and means with intervals, order of arrivals."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+
+
+def slope_with_interval(x: Array, y: Array, confidence: float = 0.95) -> tuple[float, Array]:
+    """The least-squares slope of y (..., N) on x (N,), all series pooled, and its t-interval.
+
+    Args:
+        x: (N,). y: (..., N); every series has an intercept of its own.
+
+    Returns:
+        The slope and its interval (2,).
+    """
+    series = np.atleast_2d(np.asarray(y, dtype=float).reshape(-1, len(x)))
+    centred_x = np.tile(x - x.mean(), (len(series), 1))
+    centred_y = series - series.mean(axis=1, keepdims=True)
+    total = float((centred_x**2).sum())
+    slope = float((centred_x * centred_y).sum() / total)
+    freedom = series.size - len(series) - 1
+    if freedom < 1:
+        raise ValueError(f"a slope's interval needs three points or more; given {series.shape}")
+    residual = float(((centred_y - slope * centred_x) ** 2).sum())
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * (residual / freedom / total) ** 0.5
+    return slope, np.array([slope - half, slope + half])
+
+
+def geometric_mean_with_interval(
+    values: Array, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """The geometric mean of positive values (N,), and both ends of its t-interval."""
+    logs = np.log(np.asarray(values, dtype=float))
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(logs) - 1) * stats.sem(logs))
+    mean = float(logs.mean())
+    return float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half))
+
+
+def increases_with(keys: Array, values: Array) -> NDArray[np.bool_]:
+    """Whether values (..., k) increase strictly with keys (k,); inf is never before anything."""
+    ordered = values[..., np.argsort(keys)]
+    return np.asarray((np.diff(ordered, axis=-1) > 0).all(-1) & np.isfinite(ordered).all(-1))

@@ -1,0 +1,47 @@
+"""Every claim at a small size: the check holds, and each control fails by the same criterion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from claims import REGISTRY
+from claims.registry import Verdict
+from claims.running.one import run_claim
+
+SMALL: dict[str, dict[str, Any]] = {
+    "usg.equal-rate": {"seeds": 3, "points": 5},
+    "usg.equal-rate-underparametrised": {"seeds": 16, "points": 3},
+    "usg.alignment": {"seeds": 4},
+    "usg.smallest-first": {"seeds": 3, "times": 11},
+    "usg.gf-largest-first": {"seeds": 3, "times": 11},
+    "usg.smallest-first-limit": {"betas": [0.03, 0.2], "gammas": [1e-3, 1e-5], "seeds": 1},
+    "usg.reduction": {"seeds": 1, "steps": 60},
+    "usg.energy": {"seeds": 1, "times": 11},
+    "usg.imbalance-identity": {"seeds": 1, "times": 11},
+    "usg.aligned-conservation": {"seeds": 3},
+    "usg.specgd-threshold": {"seeds": 1},
+    "usg.newton-schulz-breaks-order": {"seeds": 3},
+    "usg.excess-rank": {"seeds": 3, "shape": (24, 28), "times": 61},
+    "usg.imbalanced-classes": {},
+}
+
+
+@pytest.mark.parametrize("identifier", SMALL)
+def test_holds_and_its_controls_fail(identifier: str) -> None:
+    claim = REGISTRY[identifier]
+    tiers = {"quick": {**claim.tiers.get("quick", {}), **SMALL[identifier]}}
+    outcome = run_claim(replace(claim, tiers=tiers), "quick", 1)
+    assert outcome.verdict is Verdict.HOLDS, (outcome.reason, outcome.traceback)
+    assert set(outcome.controls) == set(claim.controls)
+
+
+def test_the_seed_of_the_run_moves_the_numbers_and_not_the_verdict() -> None:
+    claim = REGISTRY["usg.newton-schulz-breaks-order"]
+    outcomes = [run_claim(claim, "quick", seed) for seed in (0, 0, 7)]
+    values = [[m.value for m in o.evidence.measurements] for o in outcomes if o.evidence]
+    assert [o.verdict for o in outcomes] == [Verdict.HOLDS] * 3
+    assert values[0] == values[1]
+    assert values[0] != values[2]

@@ -1,0 +1,56 @@
+"""What the pages show, runs; what the README promises, exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claims import REGISTRY
+from claims.registry import Verdict
+from claims.running.one import run_claim
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/flows.md"])
+def test_the_library_examples_run(page: str) -> None:
+    (example,) = blocks(ROOT / page, "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, page, "exec"), names)
+    arrivals = names["trajectory"].arrival_times(0.9).median(0).values
+    assert bool((arrivals.diff() < 0).all())
+
+
+def test_the_example_of_a_claim_holds() -> None:
+    (example,) = blocks(ROOT / "docs" / "adding-a-claim.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "adding-a-claim", "exec"), names)
+    (claim,) = names["CLAIMS"]
+    outcome = run_claim(claim, "quick", 0)
+    assert outcome.verdict is Verdict.HOLDS, outcome.reason
+
+
+def test_the_paper_s_page_has_every_claim() -> None:
+    page = (ROOT / "docs" / "uniform-spectral-growth.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(usg\.[a-z0-9-]+)`", page, re.M)
+    assert sorted(rows) == sorted(claim.id for claim in REGISTRY if claim.paper == "usg")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_shows_the_table_that_is_printed() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8")
+    for claim in REGISTRY:
+        assert claim.id in table
