@@ -63,20 +63,9 @@ class Control:
     progress: Callable[[float], None] | None
 
 
-def run_adaptive(
-    field: Field,
-    coordinates: Coordinates,
-    start: Tensor,
-    method: Method,
-    levels: Levels,
-    control: Control,
-    record: Record,
-) -> None:
-    """Integrate ``start`` (L, p + q, r) from 0 to the last of ``record.times`` into ``record``."""
-    _Run(field, coordinates, start, method, levels, control, record).to_end()
+class AdaptiveRun:
+    """One integration of ``start`` (L, p + q, r) from 0 to the last of ``record.times``."""
 
-
-class _Run:
     def __init__(
         self,
         field: Field,
@@ -103,6 +92,7 @@ class _Run:
         record.counts[2] = 0
 
     def to_end(self) -> None:
+        """Fill the record, or raise IntegrationError."""
         for _ in range(self.control.max_steps):
             if not len(self.lanes):
                 return

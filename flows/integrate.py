@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from flows.adaptive import Control, Convergence, run_adaptive
+from flows.adaptive import AdaptiveRun, Control, Convergence
 from flows.arrivals import Levels
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
 from flows.fields import Field
@@ -107,7 +107,7 @@ def integrate(
             max_steps=max_steps,
             progress=progress,
         )
-        run_adaptive(field, coordinates, state, scheme, levels, control, record)
+        AdaptiveRun(field, coordinates, state, scheme, levels, control, record).to_end()
     else:
         require_positive("step", step)
         step_count(grid, step)

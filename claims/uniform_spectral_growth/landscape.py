@@ -32,7 +32,7 @@ CLAIMS = (
     Claim(
         id="usg.saddle-escape",
         paper=PAPER,
-        title="Escape from a saddle takes (beta/|lam|) ln(1/eps)",
+        title="How long SpecGF takes to leave a saddle",
         statement="Started at a distance $\\varepsilon$ from a saddle with lowest curvature "
         "$\\lambda$, SpecGF escapes after $(\\beta/|\\lambda|)\\ln(1/\\varepsilon)$ plus a "
         "constant.",
@@ -49,7 +49,7 @@ CLAIMS = (
     Claim(
         id="usg.local-rate",
         paper=PAPER,
-        title="The gradient decays at (sigma_r - sigma_(r+1))/beta",
+        title="How fast SpecGF approaches an optimum",
         statement="Near an optimum with $\\sigma_r > \\sigma_{r+1}$ the gradient decays "
         "exponentially at the rate $(\\sigma_r - \\sigma_{r+1})/\\beta$.",
         reference=REFERENCE,

@@ -12,6 +12,14 @@ from claims.registry import Verdict
 from claims.running.one import run_claim
 
 SMALL: dict[str, dict[str, Any]] = {
+    "usg.closed-forms": {"seeds": 1, "points": 11},
+    "usg.lag-bound": {"points": 46},
+    "usg.critical-points": {"seeds": 1},
+    "usg.saddle-escape": {"offsets": 4},
+    "usg.local-rate": {"seeds": 1},
+    "usg.global-convergence": {"seeds": 1, "scales": [0.1, 1.0]},
+    "usg.l2-convergence": {"seeds": 1, "points": 57},
+    "usg.specgd-tracks-flow": {"seeds": 3},
     "usg.equal-rate": {"seeds": 3, "points": 5},
     "usg.equal-rate-underparametrised": {"seeds": 16, "points": 3},
     "usg.alignment": {"seeds": 4},
@@ -27,6 +35,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "usg.excess-rank": {"seeds": 3, "shape": (24, 28), "times": 61},
     "usg.imbalanced-classes": {},
 }
+
+
+def test_no_claim_of_the_paper_is_left_out() -> None:
+    assert set(SMALL) == {claim.id for claim in REGISTRY if claim.paper == "usg"}
 
 
 @pytest.mark.parametrize("identifier", SMALL)
