@@ -112,7 +112,7 @@ def list_claims(paper: Paper = None) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1))
-    table.add_column("claim", overflow="fold", ratio=32)
+    table.add_column("claim", overflow="fold", ratio=36)
     table.add_column("title", ratio=46)
     table.add_column("source", width=7)
     table.add_column("expected", width=8)

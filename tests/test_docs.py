@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from claims import REGISTRY
 from claims.registry import Verdict
 from claims.running.one import run_claim
+from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,6 +29,26 @@ def test_the_library_examples_run(page: str) -> None:
     exec(compile(example, page, "exec"), names)
     arrivals = names["trajectory"].arrival_times(0.9).median(0).values
     assert bool((arrivals.diff() < 0).all())
+
+
+def test_the_polar_factor_example_runs() -> None:
+    (example,) = blocks(ROOT / "docs" / "polar-factors.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "polar-factors", "exec"), names)
+    assert names["smoothed"].shape == names["G"].shape
+    assert float(names["bound"].max()) < 1e-6
+
+
+def test_the_orthogonaliser_table_is_what_comes_out() -> None:
+    page = (ROOT / "docs" / "polar-factors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\S*) ?\| (\S*) ?\| (\S*) ?\|", page, re.M)
+    assert {name for name, *_ in rows} == set(ORTHOGONALIZERS)
+    s = torch.logspace(-3, 0, 4001, dtype=torch.float64)
+    for name, *cells in rows:
+        for steps, cell in zip((5, 8, 12), cells, strict=True):
+            if cell:
+                worst = float((1 - scalar_response(name, s, steps)).abs().max())
+                assert worst == pytest.approx(float(cell), rel=0.06, abs=1e-15)
 
 
 def test_the_example_of_a_claim_holds() -> None:
