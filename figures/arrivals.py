@@ -45,7 +45,7 @@ def _flow(axes: Axes, arrays: Recording, ink: Ink, name: str, above: bool) -> No
                   markeredgewidth=0, label=f"{name} seeds", zorder=3)  # fmt: skip
     axes.plot(
         targets, median_arrival(arrivals), ink.marker, markersize=6.5, color="none",
-        markeredgecolor=ink.colour, markeredgewidth=1.2, label=f"{name} median",
+        markeredgecolor=ink.colour, markeredgewidth=1.2, label=f"{name} median", zorder=5,
     )  # fmt: skip
     second = order[min(1, len(order) - 1)]
     axes.annotate(
