@@ -40,11 +40,12 @@ def _flow(axes: Axes, arrays: Recording, ink: Ink, name: str, above: bool) -> No
     )  # fmt: skip
     width = 0.03 * float(np.ptp(targets)) if len(targets) > 1 else 0.1
     sideways = np.linspace(-width, width, len(arrivals))  # so that no seed hides another
+    alpha = min(0.5, 15 / len(arrivals))
     for shift, seed in zip(sideways, arrivals, strict=True):
-        axes.plot(targets + shift, seed, ink.marker, markersize=2.2, color=ink.colour, alpha=0.5,
+        axes.plot(targets + shift, seed, ink.marker, markersize=2.2, color=ink.colour, alpha=alpha,
                   markeredgewidth=0, label=f"{name} seeds", zorder=3)  # fmt: skip
     axes.plot(
-        targets, median_arrival(arrivals), ink.marker, markersize=6.5, color="none",
+        targets, median_arrival(arrivals), ink.marker, markersize=6.5, color="white",
         markeredgecolor=ink.colour, markeredgewidth=1.2, label=f"{name} median", zorder=5,
     )  # fmt: skip
     second = order[min(1, len(order) - 1)]
