@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 
 import pytest
 import torch
@@ -96,7 +95,6 @@ def test_loss_counts_the_regulariser() -> None:
 
 def test_large_targets_are_never_multiplied_out() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
     problem = MatrixFactorization.planted(
         m=4096, n=4096, singular_values=[8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0], rank=8
     )
@@ -114,7 +112,6 @@ def test_large_targets_are_never_multiplied_out() -> None:
     assert G_B.shape == (4096, 8)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown * 1024 < 200e6
-    assert time.perf_counter() - started < 20
 
 
 @settings(deadline=None, max_examples=25)
