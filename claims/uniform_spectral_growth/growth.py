@@ -186,7 +186,7 @@ def check_alignment(setting: Setting) -> Evidence:
     [Q; sigma_j xi Q^T Sigma_1^-1 Q / t] to first order, so that (xi Q^T)_i grows like
     t^(sigma_j/sigma_i) and its share of mode i decays like t^-(1 - sigma_j/sigma_i). The fit is
     over 1e6 gamma <= t <= 1e8 gamma <= .01, where neither the start nor W/Y shows: from gamma =
-    1e-7 one seed in fifty, with little of mode 1 in its start, is still .005 off.
+    1e-7 one seed in fifty, with little of mode 1 in its start, is still up to .0085 off.
     """
     return _alignment(1, setting)
 
