@@ -29,7 +29,7 @@ from flows.closed_forms import (
 TARGETS = np.array(SINGULAR_VALUES)
 BETAS = (0.03, 0.01)
 DRAWN_BETA = 0.01
-SPECTRAL_END, GRADIENT_END = 3.0, 14.0
+SPECTRAL_END, GRADIENT_END = 3.0, 18.0
 
 
 def predicted_arrivals(beta: float, gamma: float) -> NDArray[np.float64]:
