@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +13,7 @@ from rich.table import Table
 
 from benchmarks.case import FlowCase
 from benchmarks.flows import LADDER, Row
+from claims.results.strict_json import write_json
 
 
 def ratio(row: Row, own: Row | None) -> float | None:
@@ -78,7 +77,4 @@ def record(
         "rows": [{**asdict(row), "ratio_to_own": ratio(row, own)} for row in rows],
         "missing": list(absent),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    os.replace(draft, path)
+    write_json(path, content)

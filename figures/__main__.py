@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from operator import methodcaller
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from claims.results import Results, ResultsError, read_results
+from claims.results import Results, ResultsError, read_results, write_atomically
 from figures.catalogue import FIGURES
 from figures.evidence import command, missing_claims, missing_sentence, sources
 from figures.figure import FORMATS, Figure, MissingEvidence
-from figures.files import write_atomically
 
 HELP = (
     "Draw the theorem-illustration figures from recorded evidence.\n\n"
@@ -93,7 +93,9 @@ def _draw(
                 arrays = sources(figure, results)
                 for ending in endings:
                     path = out / "figures" / f"{figure.name}.{ending}"
-                    console.print(str(write_atomically(path, figure.render(arrays, ending))))
+                    drawn = figure.render(arrays, ending)
+                    write_atomically(path, methodcaller("write", drawn))
+                    console.print(str(path))
                     progress.advance(task)
             except (MissingEvidence, ResultsError) as error:
                 errors.print(str(error))

@@ -9,9 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from claims.registry import Verdict
-from claims.results import Recorded, Results, read_results
+from claims.results import Recorded, Results, read_results, write_atomically
 from figures import numbers
-from figures.files import write_atomically
 from figures.mathml import mathematics
 from figures.placement import place
 
@@ -46,7 +45,7 @@ def write_report(out: Path) -> Path:
     missing or damaged is left out, with a sentence that says so.
     """
     html = render_report(read_results(out))
-    return write_atomically(out / "report.html", html.encode())
+    return write_atomically(out / "report.html", lambda stream: stream.write(html.encode()))
 
 
 def render_report(results: Results) -> str:

@@ -1,5 +1,6 @@
 """Results on disk: the one room that writes them and reads them back."""
 
+from claims.results.atomic import write_atomically
 from claims.results.recorded import Outcome, Recorded, RecordedControl, Results
 from claims.results.recorder import Recorder, read_results
 from claims.results.strict_json import ResultsError
@@ -12,4 +13,5 @@ __all__ = [
     "Results",
     "ResultsError",
     "read_results",
+    "write_atomically",
 ]

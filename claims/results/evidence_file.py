@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from claims.registry import Evidence
-from claims.results.strict_json import ResultsError, write_atomically
+from claims.results.atomic import write_atomically
+from claims.results.strict_json import ResultsError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,7 +40,6 @@ def labelled_arrays(evidence: Evidence | None, controls: Mapping[str, Evidence])
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write ``arrays`` atomically."""
-    path.parent.mkdir(exist_ok=True)
     write_atomically(path, lambda stream: np.savez(stream, **dict(arrays)))  # type: ignore[arg-type]
 
 

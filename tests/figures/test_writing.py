@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from claims.registry import Measurement
-from figures.files import write_atomically
+from claims.results import write_atomically
 from figures.mathml import mathematics
 from figures.numbers import bound, duration, margin, moment, number, share_left
 
@@ -119,7 +119,7 @@ def test_files_are_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "new" / "file.txt"
-    assert write_atomically(path, b"first") == path
+    assert write_atomically(path, lambda stream: stream.write(b"first")) == path
     assert path.read_bytes() == b"first"
 
     def fail(*_: object) -> None:
@@ -127,6 +127,6 @@ def test_files_are_written_whole_or_not_at_all(
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"second")
+        write_atomically(path, lambda stream: stream.write(b"second"))
     assert path.read_bytes() == b"first"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
