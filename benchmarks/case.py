@@ -45,9 +45,7 @@ class FlowCase:
 
     @cached_property
     def target(self) -> Array:
-        problem = self.problem
-        dense = (problem.left * problem.singular_values) @ problem.right.mT
-        return np.asarray(dense.numpy())
+        return np.asarray(self.problem.dense_target().numpy())
 
     @property
     def times(self) -> Array:

@@ -9,6 +9,7 @@ A = a Q_A^T, follows the same flow with target y = Q_B^T Y Q_A; no step pays for
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -41,9 +42,6 @@ class Coordinates(Protocol):
 
     def factors(self, states: Tensor) -> Factors:
         """The pair (b, a) within these coordinates."""
-
-    def product(self, states: Tensor) -> Tensor:
-        """The product b a: what has the singular values of B A."""
 
     def loss(self, states: Tensor) -> Tensor:
         """The objective."""
@@ -87,10 +85,6 @@ class AmbientCoordinates:
         B, A_transposed = self.blocks(states)
         return B, A_transposed.mT
 
-    def product(self, states: Tensor) -> Tensor:
-        B, A = self.factors(states)
-        return B @ A
-
     def loss(self, states: Tensor) -> Tensor:
         return self.problem.loss(*self.factors(states))
 
@@ -106,6 +100,7 @@ class AmbientCoordinates:
         return self.problem.mode_values(dB, A) + self.problem.mode_values(B, dA)
 
 
+@dataclass(frozen=True, eq=False)
 class ReducedCoordinates:
     """Coordinates in bases of the two spans, one pair of bases a lane.
 
@@ -113,25 +108,20 @@ class ReducedCoordinates:
     stay zero), so that a state is a stack of two d x r matrices and one batched product, one
     batched eigensolve, serves both factors.
 
-    Args:
-        left, right: (L, m, d) and (L, n, d), orthonormal or zero columns.
-        target: (L, d, d), y = Q_B^T Y Q_A.
+    Attributes:
+        left, right: (all lanes, m, d) and (all lanes, n, d), orthonormal or zero columns.
+        lanes: (L,), which of them these coordinates are of; a lane that leaves moves no basis.
         target_left, target_right: (L, d, k), Q_B^T U and Q_A^T V.
+        target: (L, d, d), y = Q_B^T Y Q_A.
     """
 
-    def __init__(
-        self,
-        left: Tensor,
-        right: Tensor,
-        target_left: Tensor,
-        target_right: Tensor,
-        sigma: Tensor,
-        l2: float,
-    ) -> None:
-        self.left, self.right = left, right
-        self.target_left, self.target_right = target_left, target_right
-        self.sigma, self.l2 = sigma, l2
-        self.target = (target_left * sigma) @ target_right.mT
+    left: Tensor
+    right: Tensor
+    lanes: Tensor
+    target_left: Tensor
+    target_right: Tensor
+    target: Tensor
+    l2: float
 
     @classmethod
     def of(cls, problem: MatrixFactorization, B: Tensor, A: Tensor) -> ReducedCoordinates:
@@ -150,31 +140,33 @@ class ReducedCoordinates:
         left, right = (
             torch.nn.functional.pad(basis, (0, size - basis.shape[-1])) for basis in (left, right)
         )
+        target_left, target_right = left.mT @ problem.left, right.mT @ problem.right
         return cls(
-            left,
-            right,
-            left.mT @ problem.left,
-            right.mT @ problem.right,
-            problem.singular_values,
-            problem.l2,
+            left=left,
+            right=right,
+            lanes=torch.arange(len(left), device=left.device),
+            target_left=target_left,
+            target_right=target_right,
+            target=(target_left * problem.singular_values) @ target_right.mT,
+            l2=problem.l2,
         )
 
     def restrict(self, B: Tensor, A: Tensor) -> Tensor:
-        return torch.cat([self.left.mT @ B, self.right.mT @ A.mT], dim=-2)
+        left, right = self.left[self.lanes], self.right[self.lanes]
+        return torch.cat([left.mT @ B, right.mT @ A.mT], dim=-2)
 
     def lift(self, states: Tensor) -> Factors:
         b, a = self.factors(states)
-        left, right = (_align(basis, states) for basis in (self.left, self.right))
+        left, right = (_align(basis[self.lanes], states) for basis in (self.left, self.right))
         return left @ b, a @ right.mT
 
     def select(self, lanes: Tensor) -> ReducedCoordinates:
-        return ReducedCoordinates(
-            self.left[lanes],
-            self.right[lanes],
-            self.target_left[lanes],
-            self.target_right[lanes],
-            self.sigma,
-            self.l2,
+        return replace(
+            self,
+            lanes=self.lanes[lanes],
+            target_left=self.target_left[lanes],
+            target_right=self.target_right[lanes],
+            target=self.target[lanes],
         )
 
     def gradient(self, states: Tensor) -> Tensor:
@@ -195,12 +187,9 @@ class ReducedCoordinates:
         pair = self._pair(states)
         return pair[..., 0, :, :], pair[..., 1, :, :].mT
 
-    def product(self, states: Tensor) -> Tensor:
-        b, a = self.factors(states)
-        return b @ a
-
     def loss(self, states: Tensor) -> Tensor:
-        residual = self.product(states) - _align(self.target, states)
+        b, a = self.factors(states)
+        residual = b @ a - _align(self.target, states)
         return half_squares(residual) + self.l2 * half_squares(states)
 
     def mode_values(self, states: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class Field:
         finite = torch.isfinite(gradient.sum((-2, -1)))[..., None, None]
         sound = bool(finite.all())
         blocks = coordinates.blocks(gradient if sound else torch.where(finite, gradient, 0.0))
-        moved = coordinates.join(tuple(self._direct(block) for block in blocks)).neg_()
+        moved = coordinates.join(tuple(self._direct(block) for block in blocks)).neg()
         if not sound:
             moved = torch.where(finite, moved, torch.nan)
         return moved.sub_(states, alpha=self.weight_decay) if self.weight_decay else moved
@@ -83,9 +83,7 @@ def gradient_flow(problem: MatrixFactorization, *, weight_decay: float = 0.0) ->
         weight_decay: decoupled decay; for the coupled regulariser give the problem an ``l2``.
     """
     require_nonnegative("weight_decay", weight_decay)
-
-    # Cloned, for a velocity is negated in place.
-    return Field(problem, lambda G, _: G.clone(), "gradient flow", weight_decay=weight_decay)
+    return Field(problem, lambda G, _: G, "gradient flow", weight_decay=weight_decay)
 
 
 def spectral_flow(

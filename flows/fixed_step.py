@@ -54,6 +54,8 @@ def run_fixed(
         above = levels.excess(coordinates, y.unflatten(1, shape)) >= 0
         record.arrivals[above & torch.isinf(record.arrivals)] = time
 
+    # A time may round to the start without being 0, which is all the record itself looks for.
+    record.states[:, counts == 0] = start[:, None]
     note_arrivals(0.0)
     f = velocity(y)
     for number in range(1, last + 1):

@@ -11,7 +11,7 @@ from flows.adaptive import AdaptiveRun, Control, Convergence
 from flows.arrivals import Levels
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
 from flows.fields import Field
-from flows.fixed_step import run_fixed, step_count
+from flows.fixed_step import run_fixed
 from flows.problem import MatrixFactorization
 from flows.recording import Record
 from flows.runge_kutta import Method
@@ -110,7 +110,6 @@ def integrate(
         AdaptiveRun(field, coordinates, state, scheme, levels, control, record).to_end()
     else:
         require_positive("step", step)
-        step_count(grid, step)
         run_fixed(field, coordinates, state, scheme, levels, step, record, progress)
 
     def again(fraction: float) -> Trajectory:

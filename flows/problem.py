@@ -132,6 +132,10 @@ class MatrixFactorization(Starts):
     def device(self) -> torch.device:
         return self.left.device
 
+    def dense_target(self) -> Tensor:
+        """Y = U diag(sigma) V^T, (m, n), multiplied out: for small problems only."""
+        return (self.left * self.singular_values) @ self.right.mT
+
     def gradients(self, B: Tensor, A: Tensor) -> Factors:
         """G_B = (BA - Y) A^T + l2 B and G_A = B^T (BA - Y) + l2 A, in O((m + n) r (r + k)).
 

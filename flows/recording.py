@@ -39,7 +39,7 @@ class Record:
         self.counts = torch.zeros(3, lanes, dtype=torch.long, device=start.device)
         self.stop_times = start.new_full((lanes,), torch.inf)
         self._written = torch.zeros(lanes, dtype=torch.long, device=start.device)
-        if len(times) and float(times[0]) == 0.0:
+        if float(times[0]) == 0.0:
             self.states[:, 0] = start
             self._written += 1
 

@@ -44,7 +44,8 @@ class Trajectory:
     @cached_property
     def singular_values(self) -> Tensor:
         """Singular values of B A, (..., T, r), descending."""
-        values = torch.linalg.svdvals(self.coordinates.product(self.states))
+        b, a = self.coordinates.factors(self.states)
+        values = torch.linalg.svdvals(b @ a)
         return self._shaped(values[..., : self.field.problem.rank])
 
     @cached_property

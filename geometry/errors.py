@@ -35,12 +35,6 @@ def require_square(name: str, S: Tensor) -> None:
         raise ValueError(f"{name} must have shape (..., r, r), got shape {tuple(S.shape)}")
 
 
-def require_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
-    """Raise ValueError unless `tensor.shape` is exactly `expected`."""
-    if tuple(tensor.shape) != tuple(expected):
-        raise ValueError(f"{name} must have shape {tuple(expected)}, got {tuple(tensor.shape)}")
-
-
 def require_finite(name: str, tensor: Tensor) -> None:
     """Raise ValueError if `tensor` holds NaN or infinity (waits for the device)."""
     finite = torch.isfinite(tensor)
@@ -73,12 +67,3 @@ def require_between(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError unless low <= value <= high (NaN fails)."""
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
-
-
-def require_rank(name: str, rank: int, m: int, n: int) -> None:
-    """Raise ValueError unless 1 <= rank <= min(m, n)."""
-    require_positive_int(name, rank)
-    if rank > min(m, n):
-        raise ValueError(
-            f"{name} must be at most min(m, n) = {min(m, n)} for {m} x {n} matrices, got {rank}"
-        )

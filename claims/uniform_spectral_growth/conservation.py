@@ -93,7 +93,7 @@ def _energy(setting: Setting, unsmoothed: bool) -> Evidence:
         path = integrate(spectral_flow(problem, beta), start, _times(setting["times"]))
         B, A = path.factors
         velocity_B, velocity_A = path.field(B, A)
-        residual = B @ A - (problem.left * problem.singular_values) @ problem.right.mT
+        residual = B @ A - problem.dense_target()
         rate = (residual * (velocity_B @ A + B @ velocity_A)).sum((-2, -1))
         formula = smoothed_dissipation(*problem.gradients(B, A), 0.0 if unsmoothed else beta)
         error = (rate + formula).abs() / formula.amax(-1, keepdim=True)

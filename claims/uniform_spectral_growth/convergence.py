@@ -12,6 +12,7 @@ from claims.registry import Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.measuring import Array
 from claims.uniform_spectral_growth.toy import PAPER, REFERENCE, SINGULAR_VALUES, toy
 from flows import Field, MatrixFactorization, Trajectory, integrate, spectral_flow
+from flows.closed_forms import shrunk
 from flows.starts import Factors
 
 RANKS = (1, 3, 8, 10)
@@ -169,14 +170,14 @@ def _l2(setting: Setting, seeds: range, field: Field) -> Evidence:
     times = torch.linspace(0.0, setting["end"], setting["points"], dtype=torch.float64)
     trajectory = integrate(field, start, times, stop_when_converged=False)
     targets = np.array(SINGULAR_VALUES)
-    shrunk = np.maximum(targets - LAM, 0.0)
+    shrunk_targets = shrunk(targets, LAM)
     values = trajectory.singular_values.numpy()
     imbalance = torch.linalg.matrix_norm(trajectory.imbalance).numpy()
     return Evidence(
         measurements=(
             Measurement(
                 "largest distance to the shrunk spectrum",
-                np.abs(values[:, -1] - shrunk).max(),
+                np.abs(values[:, -1] - shrunk_targets).max(),
                 "<=",
                 1e-6,
             ),
@@ -187,7 +188,7 @@ def _l2(setting: Setting, seeds: range, field: Field) -> Evidence:
             "imbalance": imbalance,
             "singular_values": values,
             "targets": targets,
-            "shrunk_targets": shrunk,
+            "shrunk_targets": shrunk_targets,
         },
         remarks=(
             f"{len(seeds)} Gaussian starts; the largest imbalance at the start is "

@@ -120,7 +120,7 @@ def _descents(
 
 
 def _hessian(problem: MatrixFactorization, B: Tensor, A: Tensor) -> Tensor:
-    target = (problem.left * problem.singular_values) @ problem.right.mT
+    target = problem.dense_target()
 
     def loss(flat: Tensor) -> Tensor:
         b, a = _unflatten(flat, B, A)

@@ -73,7 +73,7 @@ def _exact_polar(field: Field, setting: Setting) -> Evidence:
     return Evidence(measurements, arrays)
 
 
-def _euler_order(setting: Setting) -> tuple[Evidence, float]:
+def _euler_order(setting: Setting) -> Evidence:
     """Distance of smoothed SpecGD from SpecGF, halving the step, at common times."""
     problem = toy(setting.seed)
     field = spectral_flow(problem, 0.03)
@@ -87,7 +87,7 @@ def _euler_order(setting: Setting) -> tuple[Evidence, float]:
         distances.append(torch.linalg.matrix_norm(iterates - flow).amax(-1).numpy())
     logs = np.log(np.array(distances))
     slope, interval = slope_with_interval(np.log(steps), logs.T)
-    evidence = Evidence(
+    return Evidence(
         (
             Measurement("order of SpecGD in its step, lower end", float(interval[0]), ">=", 0.9),
             Measurement("order of SpecGD in its step, upper end", float(interval[1]), "<=", 1.1),
@@ -99,7 +99,6 @@ def _euler_order(setting: Setting) -> tuple[Evidence, float]:
             "slope_interval": interval,
         },
     )
-    return evidence, slope
 
 
 def _drawn(setting: Setting) -> dict[str, Array]:
@@ -132,7 +131,7 @@ def check_specgd(setting: Setting) -> Evidence:
     smooth (beta = .03 here).
     """
     polar = _exact_polar(spectral_flow(toy(setting.seed), 0.0), setting)
-    order, _ = _euler_order(setting)
+    order = _euler_order(setting)
     return Evidence(
         polar.measurements + order.measurements,
         {**polar.arrays, **order.arrays, **_drawn(setting)},

@@ -35,7 +35,7 @@ def _clean_errors(setting: Setting, rank: int) -> Array:
         planted = MatrixFactorization.planted(
             m=m, n=n, singular_values=SIGNAL, rank=len(SIGNAL), seed=seed
         )
-        signal = (planted.left * planted.singular_values) @ planted.right.mT
+        signal = planted.dense_target()
         generator = torch.Generator().manual_seed(seed)
         noise = NOISE * torch.randn(m, n, generator=generator, dtype=torch.float64)
         problem = MatrixFactorization(signal + noise, rank=rank)

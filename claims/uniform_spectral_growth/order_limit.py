@@ -62,7 +62,13 @@ def _order_limit(predict: Prediction, setting: Setting) -> Evidence:
     measured = _measured_order(betas, gammas, setting, aligned=True)[..., 0]
     apart = float((predicted != measured).mean())
     share = Measurement("share of cells whose order is not the predicted one", apart, "<=", 0.0)
-    arrays = {"gammas": gammas, "cells": betas, "predicted": predicted, "measured": measured}
+    arrays = {
+        "gammas": gammas,
+        "cells": betas,
+        "predicted": predicted,
+        "measured": measured,
+        "exact_boundary": edges,
+    }
     return Evidence((share,), arrays)
 
 
@@ -79,7 +85,7 @@ def check_order_limit(setting: Setting) -> Evidence:
     betas, gammas = np.array(setting["betas"]), np.array(setting["gammas"])
     grid = np.tile(betas, (len(gammas), 1))
     random = _measured_order(grid, gammas, setting, aligned=False).mean(-1)
-    edges = np.array([boundary(by_quadrature, gamma) for gamma in gammas])
+    edges = evidence.arrays["exact_boundary"]
     asymptotic = np.array([boundary(with_escape_lag, gamma) for gamma in gammas])
     fine = np.geomspace(gammas.min(), gammas.max(), 61)
     arrays = {

@@ -125,3 +125,11 @@ def test_lanes_march_in_lockstep_and_never_stop() -> None:
     assert bool(torch.isinf(trajectory.work.stop_times).all())
     alone = integrate(field, (B[1], A[1]), [10.0, 40.0], method="euler", step=0.1)
     assert float((alone.products - trajectory.products[1]).abs().max()) <= 1e-14
+
+
+def test_a_time_that_rounds_to_the_start_has_the_start_s_state() -> None:
+    problem = MatrixFactorization.planted(m=4, n=5, singular_values=[2.0, 1.0], rank=2)
+    B, A = problem.gaussian_init(0.3, seed=0)
+    path = integrate(gradient_flow(problem), (B, A), [1e-6, 0.1], method="euler", step=0.05)
+    assert float((path.products[0] - B @ A).abs().max()) <= 1e-15
+    assert bool(torch.isfinite(path.products).all())

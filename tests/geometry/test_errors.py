@@ -56,9 +56,3 @@ def test_checks_with_bounds() -> None:
     errors.require_between("x", 0.5, 0.0, 1.0)
     with pytest.raises(ValueError, match=r"x must lie in \[0.0, 1.0\], got 1.5"):
         errors.require_between("x", 1.5, 0.0, 1.0)
-    errors.require_rank("rank", 3, 3, 5)
-    with pytest.raises(ValueError, match=r"rank must be at most min\(m, n\) = 3 for 3 x 5"):
-        errors.require_rank("rank", 4, 3, 5)
-    errors.require_shape("x", torch.ones(2, 3), (2, 3))
-    with pytest.raises(ValueError, match=r"x must have shape \(3, 2\), got \(2, 3\)"):
-        errors.require_shape("x", torch.ones(2, 3), (3, 2))
