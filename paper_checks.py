@@ -152,6 +152,7 @@ def _run(
     from claims.results.provenance import kept_claims, resumed, run_header, settled
     from claims.results.recorded import Recorded
     from claims.running.many import run_claims
+    from claims.terminal.kernel import kernel_line
     from claims.terminal.progress import RunProgress
     from claims.terminal.verdict_table import counts, surprise, verdict_table
 
@@ -173,6 +174,7 @@ def _run(
     rest = [claim for claim in chosen if claim.id not in done]
     if resume:
         console.print(f"Resuming: {len(chosen) - len(rest)} of {len(chosen)} claims are recorded.")
+    console.print(Text(kernel_line()), soft_wrap=True)
     recorder = Recorder(out, header, order, kept)
     try:
         with RunProgress(console, len(rest)) as progress:

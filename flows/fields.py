@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flows.coordinates import AmbientCoordinates, Coordinates
+from flows.compiled import compiled_spectrum, compiled_velocity
+from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
 from flows.problem import MatrixFactorization
+from flows.spectrum import Spectrum, spectrum_of
 from flows.starts import Factors
 from geometry.errors import require_nonnegative
 from geometry.names import unknown_name
@@ -32,7 +34,11 @@ class Field:
     Attributes:
         direction: maps gradients (..., p, r) to directions; orthogonally equivariant, or the exact
             reduction does not apply.
-        scales: per-lane parameters of the direction, (lanes,), or None.
+        scales: the direction's parameter, () for all lanes or one a lane (lanes,); None without.
+        smoothing: the name of the smoothed polar factor that the direction is, with ``scales`` its
+            beta; None for other directions.
+        compiled: whether the optional compiled kernel computes it (reduced coordinates, float64
+            on the CPU).
         continuous: False where the direction jumps (the exact polar factor), so that only a fixed
             step makes sense.
         name: for messages and evidence.
@@ -44,6 +50,8 @@ class Field:
     scales: Tensor | None = None
     weight_decay: float = 0.0
     continuous: bool = True
+    smoothing: str | None = None
+    compiled: bool = False
 
     def __call__(self, B: Tensor, A: Tensor) -> Factors:
         """The velocity (dB/dt, dA/dt) at factors B (..., m, r) and A (..., r, n)."""
@@ -56,21 +64,70 @@ class Field:
         NaN in lanes whose gradient is not finite, which the direction never sees: LAPACK would
         refuse the whole batch for one of them.
         """
-        gradient = coordinates.gradient(states)
-        finite = torch.isfinite(gradient.sum((-2, -1)))[..., None, None]
-        sound = bool(finite.all())
-        blocks = coordinates.blocks(gradient if sound else torch.where(finite, gradient, 0.0))
-        moved = coordinates.join(tuple(self._direct(block) for block in blocks)).neg()
+        if self.compiled:
+            pair, target = states.unflatten(-2, (2, -1)), self._target(coordinates)
+            beta, smoothing = self._beta
+            l2 = self.problem.l2
+            moved = compiled_velocity(pair.contiguous(), target, beta, l2, smoothing).flatten(
+                -3, -2
+            )
+            return self._decayed(moved, states)
+        gradient, sound, finite = self._finite_gradient(coordinates, states)
+        moved = coordinates.join(
+            tuple(self._direct(block) for block in coordinates.blocks(gradient))
+        ).neg()
         if not sound:
             moved = torch.where(finite, moved, torch.nan)
-        return moved.sub_(states, alpha=self.weight_decay) if self.weight_decay else moved
+        return self._decayed(moved, states)
+
+    def spectrum(self, coordinates: Coordinates, states: Tensor) -> Spectrum:
+        """The velocity of states (L, p + q, r) and what it is made of, in reduced coordinates.
+
+        The velocity is without weight decay; NaN in lanes whose gradient is not finite.
+        """
+        beta, smoothing = self._beta
+        if self.compiled:
+            pair, target = states.unflatten(-2, (2, -1)), self._target(coordinates)
+            return compiled_spectrum(pair.contiguous(), target, beta, self.problem.l2, smoothing)
+        gradient, sound, finite = self._finite_gradient(coordinates, states)
+        (pair,) = coordinates.blocks(gradient)
+        spectrum = spectrum_of(pair, beta if beta.ndim == 0 else beta[:, None], smoothing)
+        if sound:
+            return spectrum
+        return spectrum._replace(
+            velocity=torch.where(finite[..., None], spectrum.velocity, torch.nan)
+        )
 
     def select(self, lanes: Tensor) -> Field:
         """The field of some of the lanes."""
-        return self if self.scales is None else replace(self, scales=self.scales[lanes])
+        if self.scales is None or self.scales.ndim == 0:
+            return self
+        return replace(self, scales=self.scales[lanes])
+
+    @property
+    def _beta(self) -> tuple[Tensor, str]:
+        assert self.scales is not None, f"{self.name} has no spectrum"
+        assert self.smoothing is not None, f"{self.name} has no spectrum"
+        return self.scales, self.smoothing
+
+    def _target(self, coordinates: Coordinates) -> Tensor:
+        assert isinstance(coordinates, ReducedCoordinates)
+        return coordinates.target
+
+    def _finite_gradient(
+        self, coordinates: Coordinates, states: Tensor
+    ) -> tuple[Tensor, bool, Tensor]:
+        """The gradient, 0 in lanes where it is not finite; whether there are none; (L, 1, 1)."""
+        gradient = coordinates.gradient(states)
+        finite = torch.isfinite(gradient.sum((-2, -1)))[..., None, None]
+        sound = bool(finite.all())
+        return gradient if sound else torch.where(finite, gradient, 0.0), sound, finite
+
+    def _decayed(self, moved: Tensor, states: Tensor) -> Tensor:
+        return moved.sub_(states, alpha=self.weight_decay) if self.weight_decay else moved
 
     def _direct(self, block: Tensor) -> Tensor:
-        if self.scales is None:
+        if self.scales is None or self.scales.ndim == 0:
             return self.direction(block, None)
         axes = (1,) * (block.ndim - 2 - self.scales.ndim)
         return self.direction(block, self.scales.reshape(*self.scales.shape, *axes))
@@ -134,12 +191,21 @@ def spectral_flow(
         u = torch.finfo(problem.dtype).eps / 2
         route = "gram" if u * (peak / smallest) ** 2 <= GRAM_TOLERANCE else "svd"
 
+    single = float(scales) if scales.ndim == 0 else 0.0
+
     def direction(G: Tensor, per_lane: Tensor | None) -> Tensor:
-        scale = float(scales) if per_lane is None else per_lane
+        # A number is not checked again, so no device is waited for.
+        scale = single if per_lane is None else per_lane
         return smoothed_msign(G, scale, smoothing=smoothing, route=route)
 
-    lanes = None if scales.ndim == 0 else scales
-    return Field(problem, direction, f"spectral flow, {smoothing}", lanes, weight_decay)
+    return Field(
+        problem,
+        direction,
+        f"spectral flow, {smoothing}",
+        scales,
+        weight_decay,
+        smoothing=smoothing,
+    )
 
 
 def orthogonalized_flow(

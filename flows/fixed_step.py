@@ -43,8 +43,7 @@ def run_fixed(
     """March ``start`` (L, p + q, r) to the last of ``record.times``; arrivals are at iterates."""
     counts = step_count(record.times, step)
     shape, last = start.shape[1:], int(counts[-1])
-    lanes = torch.arange(start.shape[0], device=start.device)
-    h = start.new_full((len(lanes),), step)
+    h = start.new_full((start.shape[0],), step)
     y = start.flatten(1)
 
     def velocity(state: Tensor) -> Tensor:
@@ -77,5 +76,4 @@ def run_fixed(
             record.states[:, index] = y.unflatten(1, shape)
         if progress is not None:
             progress(number / last)
-    record.count(lanes, 1 + last * method.tableau.stages, last)
-    record.counts[2] = 0
+    record.march(last, 1 + last * method.tableau.stages)

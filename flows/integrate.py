@@ -7,19 +7,24 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from flows.adaptive import AdaptiveRun, Control, Convergence
+from flows.adaptive import AdaptiveRun, Control
 from flows.arrivals import Levels
+from flows.attempt import Stepper
+from flows.choice import AUTO, EXPLICIT, IMPLICIT, Kernel, choose_kernel, choose_method
+from flows.convergence import Convergence
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
+from flows.explicit import ExplicitStepper
 from flows.fields import Field
 from flows.fixed_step import run_fixed
+from flows.implicit import ImplicitStepper
 from flows.problem import MatrixFactorization
 from flows.recording import Record
 from flows.runge_kutta import Method
 from flows.starts import Factors
 from flows.tableaux import TABLEAUX
+from flows.tolerance import Tolerance
 from flows.trajectory import Trajectory
 from geometry.errors import require_finite, require_matrices, require_positive
-from geometry.names import unknown_name
 
 DEFAULT_RTOL = 1e-9
 
@@ -29,7 +34,8 @@ def integrate(
     start: Factors,
     times: Tensor | Sequence[float],
     *,
-    method: str = "dormand_prince",
+    method: str = AUTO,
+    kernel: Kernel = "auto",
     rtol: float | None = None,
     atol: float | None = None,
     step: float | None = None,
@@ -46,10 +52,18 @@ def integrate(
         start: B (..., m, r) and A (..., r, n) with the same leading batch dimensions; every batch
             entry is a lane with its own step, error control and stop.
         times: ascending, none negative, the last positive; (T,).
-        method: a name in ``flows.tableaux.TABLEAUX``. "dormand_prince" is adaptive; with a fixed
-            ``step`` any will do, and "euler" makes the field its optimiser.
+        method: "dormand_prince" (explicit) and "radau" (implicit; smoothed spectral flows in the
+            exact reduction, float64, no l2) are adaptive; "auto" begins with the first and goes on
+            with the second, where it applies, once stability holds up most lanes. With a fixed
+            ``step`` any explicit name in ``flows.tableaux.TABLEAUX`` will do, and "euler" makes
+            the field its optimiser.
+        kernel: "plain", "compiled" (numba, the extra ``fast``; smoothed spectral flows in the exact
+            reduction, float64 on the CPU), or "auto": the second wherever it can be had. They agree
+            to round-off; ``trajectory.work.kernel`` says which ran.
         rtol, atol: of each component's local error, in the coordinates of the integration. By
             default rtol is 1e-9, or 32 eps of the dtype where that is more, and atol rtol / 100.
+            "radau" meets rtol at the requested times; arrivals, located between them, are good to
+            about .1 rtol^(2/3).
         step: a fixed step for all lanes; ``times`` are then multiples of it.
         reduce: integrate in the exact reduction; False integrates the factors themselves.
         coordinates: coordinates to use instead of either.
@@ -69,48 +83,56 @@ def integrate(
         The trajectory, in the dtype and on the device of the problem.
     """
     problem = field.problem
-    if method not in TABLEAUX:
-        raise unknown_name("method", method, TABLEAUX)
-    tableau = TABLEAUX[method]
     grid = _checked_times(times, problem)
     B, A, batch = _checked_start(problem, start)
-    if field.scales is not None and field.scales.shape != (B.shape[0],):
+    if field.scales is not None and field.scales.shape not in ((), (B.shape[0],)):
         raise ValueError(
             f"beta: one number, or one a lane ({B.shape[0]},), is expected; "
             f"given shape {tuple(field.scales.shape)}"
-        )
-    if step is None and tableau.error is None:
-        raise ValueError(f"method {method!r} has no error estimate: it needs a fixed step=...")
-    if step is None and not field.continuous:
-        raise ValueError(
-            f"{field.name}: the field jumps, so no adaptive method applies; "
-            "give method='euler' and a step, or a positive beta"
         )
     if coordinates is None:
         if reduce:
             coordinates = ReducedCoordinates.of(problem, B, A)
         else:
             coordinates = AmbientCoordinates(problem)
+    method = choose_method(method, field, coordinates, step)
+    running = choose_kernel(kernel, field, coordinates, B.shape[0])
     state = coordinates.restrict(B, A)
     for fraction in arrivals:
         require_positive("arrivals", fraction)
     levels = Levels(state.new_tensor(list(arrivals))[:, None] * problem.singular_values)
     record = Record(state, grid, *levels.values.shape)
-    scheme = Method.on(tableau, state)
     if step is None:
-        relative, absolute = _tolerances(rtol, atol, problem.dtype)
+        tolerance = Tolerance(*_tolerances(rtol, atol, problem.dtype))
+
+        def implicit(
+            after: Stepper | None, coordinates: Coordinates, lanes: Tensor | None
+        ) -> Stepper:
+            assert isinstance(coordinates, ReducedCoordinates)
+            assert after is None or isinstance(after, ExplicitStepper)
+            begin = state if after is None else after.y.unflatten(1, state.shape[1:])
+            moving = running if lanes is None else running.select(lanes)
+            asked = tolerance.of_lower_order()
+            return ImplicitStepper(moving, coordinates, begin, asked, grid, after)
+
+        stepper: Stepper
+        if method == IMPLICIT:
+            stepper = implicit(None, coordinates, None)
+        else:
+            scheme = Method.on(TABLEAUX[EXPLICIT if method == AUTO else method], state)
+            end = float(grid[-1])
+            stepper = ExplicitStepper(running, coordinates, state, scheme, tolerance, end)
         stops = stop_when_converged and field.weight_decay == 0
-        control = Control(
-            rtol=relative,
-            atol=absolute,
-            stop=Convergence.of(problem, relative + absolute) if stops else None,
-            max_steps=max_steps,
-            progress=progress,
-        )
-        AdaptiveRun(field, coordinates, state, scheme, levels, control, record).to_end()
+        stop = Convergence.of(problem, tolerance.rtol + tolerance.atol) if stops else None
+        control = Control(stop, max_steps, progress, implicit if method == AUTO else None)
+        run = AdaptiveRun(stepper, coordinates, levels, control, record, state.shape[1:])
+        run.to_end()
+        if method == AUTO:
+            method = IMPLICIT if isinstance(run.stepper, ImplicitStepper) else EXPLICIT
     else:
         require_positive("step", step)
-        run_fixed(field, coordinates, state, scheme, levels, step, record, progress)
+        scheme = Method.on(TABLEAUX[method], state)
+        run_fixed(running, coordinates, state, scheme, levels, step, record, progress)
 
     def again(fraction: float) -> Trajectory:
         return integrate(
@@ -118,6 +140,7 @@ def integrate(
             start,
             grid[-1:],
             method=method,
+            kernel=kernel,
             rtol=rtol,
             atol=atol,
             step=step,
@@ -127,8 +150,9 @@ def integrate(
             max_steps=max_steps,
         )
 
+    work = record.work(method, "compiled" if running.compiled else "plain")
     located = {float(f): record.arrivals[:, i] for i, f in enumerate(arrivals)}
-    return Trajectory(field, coordinates, batch, grid, record.states, record.work(), located, again)
+    return Trajectory(field, coordinates, batch, grid, record.states, work, located, again)
 
 
 def _tolerances(rtol: float | None, atol: float | None, dtype: torch.dtype) -> tuple[float, float]:

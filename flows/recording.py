@@ -15,12 +15,15 @@ class Work:
     Attributes:
         evaluations: right-hand sides. accepted, rejected: steps.
         stop_times: flow time at which the lane was converged, inf where it ran to the end.
+        method, kernel: what "auto" came down to.
     """
 
     evaluations: Tensor
     accepted: Tensor
     rejected: Tensor
     stop_times: Tensor
+    method: str
+    kernel: str
 
 
 class Record:
@@ -29,6 +32,7 @@ class Record:
     Attributes:
         states: (lanes, T, p + q, r).
         arrivals: (lanes, F, k), inf until a mode reached its level.
+        evaluations: (lanes,), right-hand sides.
     """
 
     def __init__(self, start: Tensor, times: Tensor, fractions: int, modes: int) -> None:
@@ -36,7 +40,9 @@ class Record:
         self.times = times
         self.states = start.new_full((lanes, len(times), *start.shape[1:]), torch.nan)
         self.arrivals = start.new_full((lanes, fractions, modes), torch.inf)
-        self.counts = torch.zeros(3, lanes, dtype=torch.long, device=start.device)
+        self.evaluations, self._accepted, self._rejected = torch.zeros(
+            3, lanes, dtype=torch.long, device=start.device
+        )
         self.stop_times = start.new_full((lanes,), torch.inf)
         self._written = torch.zeros(lanes, dtype=torch.long, device=start.device)
         if float(times[0]) == 0.0:
@@ -67,10 +73,20 @@ class Record:
         for lane, state in zip(lanes.tolist(), states, strict=True):
             self.states[lane, int(self._written[lane]) :] = state
 
-    def count(self, lanes: Tensor, evaluations: int | Tensor, good: Tensor | int) -> None:
-        self.counts[0, lanes] += evaluations
-        self.counts[1, lanes] += good
-        self.counts[2, lanes] += 1 - good
+    def count(self, lanes: Tensor, good: Tensor) -> None:
+        """One attempted step of each of ``lanes``, accepted where ``good``."""
+        self._accepted[lanes] += good
+        self._rejected[lanes] += ~good
 
-    def work(self) -> Work:
-        return Work(self.counts[0], self.counts[1], self.counts[2], self.stop_times)
+    def march(self, steps: int, evaluations: int) -> None:
+        """A march of every lane in fixed steps."""
+        self._accepted[:], self.evaluations[:] = steps, evaluations
+
+    def attempts(self, lanes: Tensor) -> Tensor:
+        """Attempted steps of ``lanes`` so far."""
+        return self._accepted[lanes] + self._rejected[lanes]
+
+    def work(self, method: str, kernel: str) -> Work:
+        return Work(
+            self.evaluations, self._accepted, self._rejected, self.stop_times, method, kernel
+        )

@@ -46,14 +46,21 @@ class Method:
         assert rows is not None
         return cls(tableau, rows, errors, dense)
 
-    def step(self, velocity: Velocity, y: Tensor, f: Tensor, h: Tensor) -> Step:
-        """One step from y (L, N), where y' = f, with the steps h (L,)."""
+    def room(self, y: Tensor) -> Tensor:
+        """Memory for the stages of steps from y (L, N); claimed once, for fresh pages cost time."""
+        return y.new_empty(self.tableau.stages + 1, *y.shape)
+
+    def step(
+        self, velocity: Velocity, y: Tensor, f: Tensor, h: Tensor, K: Tensor | None = None
+    ) -> Step:
+        """One step from y (L, N), where y' = f, with the steps h (L,); ``K``, room to reuse."""
         count = self.tableau.stages
-        K = y.new_empty(count + 1, *y.shape)
+        K = self.room(y) if K is None else K
         K[0] = f
         end = y
         for stage in range(1, count + 1):
-            previous, end = end, y + h[:, None] * _combine(self.rows[stage, :stage], K[:stage])
+            moved = _combine(self.rows[stage, :stage], K[:stage])
+            previous, end = end, torch.addcmul(y, h[:, None], moved)
             K[stage] = velocity(end)
         return Step(K, end, previous)
 

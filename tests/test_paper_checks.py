@@ -85,6 +85,7 @@ def test_a_whole_run_through_workers(tmp_path: Path) -> None:
     result = call("--paper", "random", "--jobs", 2, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert "3 claims: 3 HOLDS" in result.output
+    assert "Flows: the " in result.output
     assert f"Report: {tmp_path / 'report.html'}" in result.output
     assert "random.sampled-a" in (tmp_path / "report.html").read_text()
     results = read_results(tmp_path)
@@ -92,7 +93,7 @@ def test_a_whole_run_through_workers(tmp_path: Path) -> None:
     assert results.run["finished"] is not None
     assert results.run["jobs"] == 2
     assert set(results.run["versions"]) == {
-        "python", "torch", "numpy", "scipy", "sympy", "matplotlib", "paper-checks",
+        "python", "torch", "numpy", "scipy", "numba", "sympy", "matplotlib", "paper-checks",
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from claims.registry import Verdict
 from claims.results.recorded import Recorded, Results
 
-PACKAGES = ("torch", "numpy", "scipy", "sympy", "matplotlib", "paper-checks")
+PACKAGES = ("torch", "numpy", "scipy", "numba", "sympy", "matplotlib", "paper-checks")
 HOME = Path(__file__).resolve().parents[2]
 
 

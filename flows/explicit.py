@@ -1,0 +1,114 @@
+"""Explicit Runge–Kutta steps: every lane attempts one step, with a length of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flows.attempt import Attempt
+from flows.coordinates import Coordinates
+from flows.fields import Field
+from flows.runge_kutta import Method
+from flows.tolerance import Tolerance
+
+SAFETY, SLOWEST, FASTEST = 0.9, 0.2, 10.0
+
+# A lane is stiff once stability has cut STEADY steps in a row to lengths of which a state that
+# moves at speed 1 needs FAR to go its own size. A whole stiff trajectory takes some 300 implicit
+# steps, each at the price of about ten explicit ones.
+STEADY, FAR = 10, 4000.0
+
+
+class ExplicitStepper:
+    """Lanes from ``start`` (L, p + q, r) at 0 to ``end``."""
+
+    def __init__(
+        self,
+        field: Field,
+        coordinates: Coordinates,
+        start: Tensor,
+        method: Method,
+        tolerance: Tolerance,
+        end: float,
+    ) -> None:
+        self.field, self.coordinates, self.method = field, coordinates, method
+        self.tolerance, self.end = tolerance, end
+        self.shape = start.shape[1:]
+        self.t = start.new_zeros(start.shape[0])
+        self.y = start.flatten(1)
+        self.f = self._velocity(self.y)
+        self.h = self._first_step()
+        self._count = torch.full_like(self.t, 2, dtype=torch.long)
+        self._strain = torch.zeros_like(self._count)
+        self._room = method.room(self.y)
+
+    def attempt(self) -> Attempt:
+        left = self.end - self.t
+        # A step that nearly reaches the end is stretched to it, not followed by a sliver.
+        final = self.h >= left * (1 - 1e-10)
+        h = torch.where(final, left, self.h)
+        start, y = self.t, self.y
+        step = self.method.step(self._velocity, y, self.f, h, self._room)
+        K, y1 = step.K, step.end
+        error = self.method.error(K, h, self.tolerance.scale(y, y1))
+        error = torch.where(torch.isfinite(y1).all(-1), error, torch.inf).nan_to_num(torch.inf)
+        good = error <= 1.0
+        t1 = torch.where(final, self.end, start + h)
+
+        # The estimate is of the order of the solution carried on, one below its local error.
+        factor = SAFETY * error.clamp_min(1e-30) ** (-1.0 / self.method.tableau.order)
+        stable = self.method.stable_step(step)
+        strained = good & (h * factor > stable) & (FAR * stable < y1.abs().amax(-1))
+        self._strain = torch.where(strained, self._strain + 1, 0)
+        factor = factor.clamp(SLOWEST, FASTEST)
+        keep = good[:, None]
+        self.y, self.f = torch.where(keep, y1, y), torch.where(keep, K[-1], self.f)
+        self.t = torch.where(good, t1, start)
+        # After a rejection the step may only shrink.
+        grown = torch.minimum(h * factor, stable)
+        self.h = torch.where(good, grown, h * factor.clamp_max(1.0))
+        self._count = self._count + self.method.tableau.stages
+
+        def within(index: Tensor, theta: Tensor) -> Tensor:
+            return self.method.interpolate(y[index], h[index], K[:, index], theta)
+
+        lanes = torch.arange(len(h), device=h.device)
+        return Attempt(lanes, good, start, h, t1, y1, within)
+
+    def stiff(self) -> bool:
+        """Whether half of the lanes are held up by stability."""
+        return int((self._strain >= STEADY).sum()) * 2 > len(self._strain)
+
+    def stuck(self) -> Tensor:
+        return (self.h < 1e-14 * self.t.clamp_min(1e-6 * self.end)) & (self.t < self.end)
+
+    def evaluations(self) -> Tensor:
+        return self._count
+
+    def select(self, stay: Tensor) -> None:
+        self.coordinates, self.field = self.coordinates.select(stay), self.field.select(stay)
+        self.t, self.h, self._count = self.t[stay], self.h[stay], self._count[stay]
+        self._strain = self._strain[stay]
+        self.y, self.f = self.y[stay], self.f[stay]
+        self._room = self.method.room(self.y)
+
+    def _velocity(self, y: Tensor) -> Tensor:
+        return self.field.velocity(self.coordinates, y.unflatten(1, self.shape)).flatten(1)
+
+    def _first_step(self) -> Tensor:
+        """Hairer's starting step, from the sizes of the state, its velocity and its change."""
+        scale = self.tolerance.scale(self.y, self.y)
+
+        def size(x: Tensor) -> Tensor:
+            return (x / scale).square().mean(-1).sqrt()
+
+        state, speed = size(self.y), size(self.f)
+        guess = torch.where((state < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * state / speed)
+        guess = guess.clamp_max(self.end)
+        turn = size(self._velocity(self.y + guess[:, None] * self.f) - self.f) / guess
+        largest = torch.maximum(speed, turn)
+        fine = (0.01 / largest.clamp_min(1e-300)) ** (1.0 / self.method.tableau.order)
+        h = torch.where(largest <= 1e-15, (1e-3 * guess).clamp_min(1e-6), fine)
+        # Where the trial left the field's domain, a short step lets the error control decide.
+        h = torch.where(torch.isfinite(turn), h, 1e-3 * guess)
+        return torch.minimum(100 * guess, h).clamp_max(self.end)
