@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +12,32 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks.case import FlowCase
-from benchmarks.flows import missing, race
-from benchmarks.peers import CONTESTANTS, OWN
-from benchmarks.report import record, table
+from benchmarks.peers import PEERS
+from benchmarks.references import References
+from benchmarks.report import bars_table, record, table
+from benchmarks.studies import STUDIES
+from benchmarks.study import Session, Study, conduct
+from geometry.names import unknown_name
 
 app = typer.Typer(help="Timings against peers, side by side in one run.", no_args_is_help=True)
+
+HELP = "\n\n".join(
+    [
+        "Spectral gradient flow, ours and others, on one thread: times, errors and the bars.",
+        "A wrong answer fails its row; the exit status is 1 where a bar is missed.",
+        *(
+            f"{study.name}: {study.about}." + ("" if study.by_default else " Only by name.")
+            for study in STUDIES.values()
+        ),
+    ]
+)
+STUDY_HELP = f"Of {', '.join(STUDIES)}; none for all but those that run only by name."
+PEERS_HELP = (
+    "Name or glob of the peers that run, repeatable; without it all of them, and at beta 1e-3, "
+    "where they take minutes, the two that were fastest on the full problem at 1e-2. "
+    f"There are: {'; '.join(peer.name for peer in PEERS)}."
+)
+BUDGET_HELP = "Seconds in a setting after which a contestant tries no further tolerance."
 
 
 @app.callback()
@@ -23,22 +45,68 @@ def choose() -> None:
     """Choose a benchmark."""
 
 
-@app.command()
+@app.command(help=HELP)
 def flows(
-    seeds: Annotated[int, typer.Option(min=1, help="Trajectories to integrate.")] = 64,
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="[STUDY]...", help=STUDY_HELP)
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Trajectories where a study has 64; others in proportion.")
+    ] = 64,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs; the best counts.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder of the record.")] = Path("out/benchmarks"),
+    peers: Annotated[list[str] | None, typer.Option(help=PEERS_HELP)] = None,
+    budget: Annotated[float, typer.Option(min=0, help=BUDGET_HELP)] = 600.0,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the records, the figure and the references.")
+    ] = Path("out/benchmarks"),
 ) -> None:
-    """Spectral gradient flow to the same error: ours, SciPy, torchode, diffrax, torchdiffeq."""
+    """Run studies one after the other; each is printed and recorded once it is done."""
+    chosen, globs = _studies(studies or []), _globs(peers or [])
+    one_core()
+    console, progress = Console(), Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(width=200)
+
+    def say(line: str) -> None:
+        progress.print(line, markup=False, highlight=False)
+
+    references = References(out / "references", say)
+    session = Session(references, say, seeds, repeats, budget, globs)
+    missed = 0
+    for study in chosen:
+        say(f"{study.name}: {study.about}")
+        outcome = conduct(study, session)
+        record(out / f"{study.name}.json", outcome, session)
+        console.print(table(outcome))
+        if outcome.bars:
+            console.print(bars_table(outcome.bars))
+        if study.draw is not None:
+            study.draw(out / f"{study.name}.svg", outcome.rows)
+        missed += sum(bar.met is False for bar in outcome.bars)
+    raise typer.Exit(1 if missed else 0)
+
+
+def one_core() -> None:
+    """Whatever pools a library starts, they share one core."""
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
-        # Whatever pools a library starts, they share one core.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    console, progress = Console(), Console(stderr=True)
-    case, absent = FlowCase(), missing(CONTESTANTS)
-    rows = list(race(CONTESTANTS, case, range(seeds), repeats, progress.print))
-    record(out / "flows.json", rows, absent, OWN.name, case, seeds, repeats)
-    console.print(table(rows, absent, OWN.name, case, seeds))
+
+
+def _studies(names: Sequence[str]) -> list[Study]:
+    for name in names:
+        if name not in STUDIES:
+            raise typer.BadParameter(str(unknown_name("study", name, STUDIES)), param_hint="STUDY")
+    wanted = names or [study.name for study in STUDIES.values() if study.by_default]
+    return [STUDIES[name] for name in dict.fromkeys(wanted)]
+
+
+def _globs(globs: Sequence[str]) -> tuple[str, ...]:
+    names = [peer.name for peer in PEERS]
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in names):
+            raise typer.BadParameter(str(unknown_name("peer", glob, names)), param_hint="--peers")
+    return tuple(globs)
 
 
 if __name__ == "__main__":

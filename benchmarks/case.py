@@ -1,28 +1,36 @@
-"""The flow that everybody integrates, and the reference for it."""
+"""The flow that everybody integrates: target, starts and the times at which it is compared."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
 
-from benchmarks.formula import velocity
 from flows import MatrixFactorization
+from flows.starts import haar_columns
 
 Array = NDArray[np.float64]
+Factors = tuple[Array, Array]
+Tensors = tuple[torch.Tensor, torch.Tensor]
 ATOL_PER_RTOL = 1e-2
 
 
 @dataclass(frozen=True)
 class FlowCase:
-    """SpecGF on a planted target from small Gaussian starts.
+    """SpecGF on a planted target. The defaults are the benchmark; a test runs a smaller one.
 
-    The defaults are the benchmark; a test runs a smaller one.
+    Attributes:
+        start: "gaussian", both factors ``scale`` times a Gaussian; or "aligned", every mode of
+            both factors at the strength ``scale``, turned by a random rotation of each seed.
+        grid: how many times from 0 to ``end`` the answers are compared at.
+        error_bound: of any entry of any product; an answer beyond it fails.
+        embedded_in: the same flow in larger matrices, this many rows and columns: target and starts
+            are carried over by random orthonormal columns. None for m x n itself.
     """
 
     m: int = 64
@@ -35,72 +43,48 @@ class FlowCase:
     end: float = 4.0
     grid: int = 41
     error_bound: float = 3e-8
+    start: Literal["gaussian", "aligned"] = "gaussian"
+    embedded_in: int | None = None
 
-    @cached_property
-    def problem(self) -> MatrixFactorization:
-        sigma = np.linspace(self.largest, self.smallest, self.rank).tolist()
-        return MatrixFactorization.planted(
-            m=self.m, n=self.n, singular_values=sigma, rank=self.rank, seed=0
-        )
-
-    @cached_property
-    def target(self) -> Array:
-        return np.asarray(self.problem.dense_target().numpy())
+    @property
+    def core(self) -> FlowCase:
+        """The m x n case that is embedded."""
+        return replace(self, embedded_in=None)
 
     @property
     def times(self) -> Array:
+        """(grid,)."""
         return np.linspace(0.0, self.end, self.grid)
 
-    def starts(self, seeds: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.problem.gaussian_init(self.scale, seed=seeds)
+    @cached_property
+    def problem(self) -> MatrixFactorization:
+        """Singular values evenly spaced, singular vectors Haar-random."""
+        sigma = np.linspace(self.largest, self.smallest, self.rank).tolist()
+        core = MatrixFactorization.planted(
+            m=self.m, n=self.n, singular_values=sigma, rank=self.rank, seed=0
+        )
+        if self.embedded_in is None:
+            return core
+        P, Q = self.embedding
+        return MatrixFactorization.from_factors(
+            P @ core.left, core.singular_values, Q @ core.right, self.rank
+        )
 
-    def unpack(self, states: Array) -> tuple[Array, Array]:
-        """B (..., m, r) and A (..., r, n) of flat states (..., m r + r n)."""
-        split = self.m * self.rank
-        B, A = states[..., :split], states[..., split:]
-        lead = states.shape[:-1]
-        return B.reshape(*lead, self.m, self.rank), A.reshape(*lead, self.rank, self.n)
+    @cached_property
+    def embedding(self) -> Tensors:
+        """P (embedded_in, m) and Q (embedded_in, n), orthonormal columns."""
+        if self.embedded_in is None:
+            raise ValueError("embedding: a case with embedded_in is expected; it is None")
+        generator = torch.Generator().manual_seed(1)
+        P, Q = (haar_columns(self.embedded_in, size, generator) for size in (self.m, self.n))
+        return P, Q
 
-    def solve_with_scipy(
-        self,
-        method: str,
-        start: tuple[Array, Array],
-        target: Array,
-        rtol: float,
-        times: Array | None = None,
-    ) -> tuple[Array, Array]:
-        """B (T, ., r) and A (T, r, .) of one start by SciPy, at its own dense output."""
-        B, A = start
-        times, split, rank = self.times if times is None else times, B.size, self.rank
-
-        def rhs(_: float, y: Array) -> Array:
-            B, A = y[:split].reshape(-1, rank), y[split:].reshape(rank, -1)
-            moved = velocity(B, A, target, self.beta, np.linalg.eigh, np.stack)
-            return np.concatenate([part.ravel() for part in moved])
-
-        states = solve_ivp(
-            rhs,
-            (float(times[0]), float(times[-1])),
-            np.concatenate([B.ravel(), A.ravel()]),
-            method=method,
-            t_eval=times,
-            rtol=rtol,
-            atol=ATOL_PER_RTOL * rtol,
-        ).y.T
-        return states[:, :split].reshape(-1, *B.shape), states[:, split:].reshape(-1, *A.shape)
-
-    def reference(self, seeds: Sequence[int]) -> Array:
-        """Products (S, T, m, n) by SciPy's DOP853 at 1e-12.
-
-        From one time of the grid to the next, for DOP853's dense output is far less accurate than
-        its steps where modes arrive.
-        """
-        products = []
-        for B, A in zip(*(factor.numpy() for factor in self.starts(seeds)), strict=True):
-            path = [B @ A]
-            for leg in zip(self.times[:-1], self.times[1:], strict=True):
-                solved = self.solve_with_scipy("DOP853", (B, A), self.target, 1e-12, np.array(leg))
-                B, A = (factor[-1] for factor in solved)
-                path.append(B @ A)
-            products.append(np.stack(path))
-        return np.stack(products)
+    def starts(self, seeds: Sequence[int]) -> Tensors:
+        """B (S, m, r) and A (S, r, n), or their embeddings."""
+        if self.embedded_in is not None:
+            (P, Q), (B, A) = self.embedding, self.core.starts(seeds)
+            return P @ B, A @ Q.mT
+        if self.start == "gaussian":
+            return self.problem.gaussian_init(self.scale, seed=seeds)
+        strength = torch.full((self.rank,), self.scale, dtype=torch.float64)
+        return self.problem.aligned_init(strength, strength, seed=seeds)
