@@ -13,10 +13,10 @@ from flows.tolerance import Tolerance
 
 SAFETY, SLOWEST, FASTEST = 0.9, 0.2, 10.0
 
-# A lane is stiff once stability has cut STEADY steps in a row to lengths of which a state that
-# moves at speed 1 needs FAR to go its own size. A whole stiff trajectory takes some 300 implicit
-# steps, each at the price of about ten explicit ones.
-STEADY, FAR = 10, 4000.0
+# A lane is stiff once STEADY steps in a row, whatever cuts them, are so short that a state which
+# moves at speed 1 needs FAR of them to go its own size. A whole stiff trajectory takes some 400
+# implicit steps, each at the price of about ten explicit ones.
+STEADY, FAR = 25, 4000.0
 
 
 class ExplicitStepper:
@@ -58,8 +58,6 @@ class ExplicitStepper:
         # The estimate is of the order of the solution carried on, one below its local error.
         factor = SAFETY * error.clamp_min(1e-30) ** (-1.0 / self.method.tableau.order)
         stable = self.method.stable_step(step)
-        strained = good & (h * factor > stable) & (FAR * stable < y1.abs().amax(-1))
-        self._strain = torch.where(strained, self._strain + 1, 0)
         factor = factor.clamp(SLOWEST, FASTEST)
         keep = good[:, None]
         self.y, self.f = torch.where(keep, y1, y), torch.where(keep, K[-1], self.f)
@@ -67,6 +65,8 @@ class ExplicitStepper:
         # After a rejection the step may only shrink.
         grown = torch.minimum(h * factor, stable)
         self.h = torch.where(good, grown, h * factor.clamp_max(1.0))
+        short = FAR * self.h < self.y.abs().amax(-1)
+        self._strain = torch.where(short, self._strain + 1, 0)
         self._count = self._count + self.method.tableau.stages
 
         def within(index: Tensor, theta: Tensor) -> Tensor:
@@ -76,8 +76,8 @@ class ExplicitStepper:
         return Attempt(lanes, good, start, h, t1, y1, within)
 
     def stiff(self) -> bool:
-        """Whether half of the lanes are held up by stability."""
-        return int((self._strain >= STEADY).sum()) * 2 > len(self._strain)
+        """Whether half of the lanes that are left are held up."""
+        return int((self._strain >= STEADY).sum()) * 2 >= len(self._strain)
 
     def stuck(self) -> Tensor:
         return (self.h < 1e-14 * self.t.clamp_min(1e-6 * self.end)) & (self.t < self.end)

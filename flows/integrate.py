@@ -95,6 +95,7 @@ def integrate(
             coordinates = ReducedCoordinates.of(problem, B, A)
         else:
             coordinates = AmbientCoordinates(problem)
+    asked = method
     method = choose_method(method, field, coordinates, step)
     running = choose_kernel(kernel, field, coordinates, B.shape[0])
     state = coordinates.restrict(B, A)
@@ -112,8 +113,9 @@ def integrate(
             assert after is None or isinstance(after, ExplicitStepper)
             begin = state if after is None else after.y.unflatten(1, state.shape[1:])
             moving = running if lanes is None else running.select(lanes)
-            asked = tolerance.of_lower_order()
-            return ImplicitStepper(moving, coordinates, begin, asked, grid, after)
+            assert running.scales is not None
+            fine = tolerance.of_lower_order(float(running.scales.min()))
+            return ImplicitStepper(moving, coordinates, begin, fine, grid, after)
 
         stepper: Stepper
         if method == IMPLICIT:
@@ -138,8 +140,8 @@ def integrate(
         return integrate(
             field,
             start,
-            grid[-1:],
-            method=method,
+            grid,
+            method=asked,
             kernel=kernel,
             rtol=rtol,
             atol=atol,
