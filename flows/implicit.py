@@ -161,8 +161,10 @@ class ImplicitStepper:
         up = torch.where(self.has_last[lanes], torch.minimum(factor, trend), factor)
         up = torch.where(rejections > 0, up.clamp_max(1.0), up).clamp(0.2, FASTEST)
         # Where an arrival begins, the error falls by far less than the order promises.
-        down = factor.clamp_max(0.9).where(rejections == 0, factor.clamp_max(0.5))
-        new = h * torch.where(good, up, torch.where(settled, down.clamp_min(0.1), AFTER_FAILURE))
+        down = (
+            factor.clamp_max(0.9).where(rejections == 0, factor.clamp_max(0.5)).clamp_min(SLOWEST)
+        )
+        new = h * torch.where(good, up, torch.where(settled, down, AFTER_FAILURE))
         # A step that a requested time cut short says nothing against the one that was planned.
         cut = good & (h < self.planned[lanes]) & (up >= 1.0)
         self.planned[lanes] = torch.where(cut, torch.maximum(new, self.planned[lanes]), new)
