@@ -14,7 +14,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     The folder is made where it is missing; a failure leaves neither a part nor a changed ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    # Two processes may write the same file, such as a reference that both lack.
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as stream:
             write(stream)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -130,3 +133,20 @@ def test_files_are_written_whole_or_not_at_all(
         write_atomically(path, lambda stream: stream.write(b"second"))
     assert path.read_bytes() == b"first"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_two_processes_may_write_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+
+    def meanwhile(stream: IO[bytes]) -> None:
+        stream.write(b"ours")
+        other = (
+            "import pathlib, sys; from claims.results import write_atomically;"
+            "write_atomically(pathlib.Path(sys.argv[1]), lambda stream: stream.write(b'theirs'))"
+        )
+        subprocess.run([sys.executable, "-c", other, str(path)], check=True)
+        assert path.read_bytes() == b"theirs"
+
+    write_atomically(path, meanwhile)
+    assert path.read_bytes() == b"ours"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
