@@ -1,19 +1,25 @@
-"""An optional compiled path for the velocity of a spectral flow: reduced, CPU, float64, numba.
+"""Optional compiled paths for spectral flows and implicit steps: reduced, CPU, float64, numba.
 
-Importing this needs no numba; asking for a velocity does, and says so where numba is missing.
+Importing this needs no numba; asking for a result does, and says so where numba is missing.
 """
 
 from flows.compiled.calls import (
+    Factorisation,
     KernelUnavailable,
     available,
+    compiled_factorisation,
+    compiled_solution,
     compiled_spectrum,
     compiled_velocity,
     why_unavailable,
 )
 
 __all__ = [
+    "Factorisation",
     "KernelUnavailable",
     "available",
+    "compiled_factorisation",
+    "compiled_solution",
     "compiled_spectrum",
     "compiled_velocity",
     "why_unavailable",

@@ -1,7 +1,8 @@
-"""The kernel in terms of tensors: what it is given is checked, nothing is copied or converted.
+"""The kernels in terms of tensors: what it is given is checked, nothing is copied or converted.
 
 float32, CUDA and non-contiguous tensors are refused rather than converted: who wants the compiled
-path wants its speed, and the plain path takes everything.
+path wants its speed, and the plain path takes everything. Values are not looked through here: that
+costs as much as the kernel does for few lanes.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from geometry.names import unknown_name
 from geometry.smoothing import SMOOTHINGS
 
 Array = NDArray[np.float64]
-
-# Smaller scales underflow once they are squared twice.
-SMALLEST_BETA = 1e-60
+# slow, basis, dual, rates and states, as FrozenMetric has them.
+Factorisation = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class KernelUnavailable(RuntimeError):
@@ -72,21 +72,11 @@ def compiled_velocity(
 
     The first call in a process loads the kernel, the first on a machine compiles it.
     """
-    _check(states, target, smoothing)
-    lanes, _, d, r = states.shape
-    velocity = torch.empty_like(states)
-    _kernel().fill_velocity(
-        states.detach().numpy(),
-        target.detach().numpy(),
-        _scales(beta, lanes),
-        float(l2),
-        smoothing == "tanh",
-        velocity.numpy(),
-        np.empty((0, 2, d, r)),
-        np.empty((0, 2, r, r)),
-        np.empty((0, 2, r)),
-    )
-    return velocity
+    _, _, d, r = _lanes("states", states)
+    velocity = np.empty(states.shape)
+    nothing = np.empty((0, 2, d, r)), np.empty((0, 2, r, r)), np.empty((0, 2, r))
+    _fill(states, target, beta, l2, smoothing, velocity, *nothing, nothing[-1])
+    return torch.from_numpy(velocity)
 
 
 def compiled_spectrum(
@@ -96,76 +86,162 @@ def compiled_spectrum(
 
     Arguments and errors are the same. Lanes that are NaN are so in every output.
     """
-    _check(states, target, smoothing)
-    lanes, _, _, r = states.shape
-    scales = _scales(beta, lanes)
-    velocity, gradient = torch.empty_like(states), torch.empty_like(states)
-    vectors, values = states.new_empty(lanes, 2, r, r), states.new_empty(lanes, 2, r)
-    _kernel().fill_velocity(
-        states.detach().numpy(),
-        target.detach().numpy(),
-        scales,
-        float(l2),
-        smoothing == "tanh",
-        *(part.numpy() for part in (velocity, gradient, vectors, values)),
+    lanes, _, d, r = _lanes("states", states)
+    filled = _empty((lanes, 2), (d, r), (d, r), (r, r), (r,), (r,))
+    _fill(states, target, beta, l2, smoothing, *filled)
+    return Spectrum(*map(torch.from_numpy, filled))
+
+
+def compiled_factorisation(
+    pair: Tensor, spectrum: Spectrum, beta: float | Tensor, reach: Tensor, fast: float
+) -> Factorisation:
+    """The parts of ``FrozenMetric.at``: (slow, basis, dual, rates, states).
+
+    The columns of basis and dual, the rates and the columns of states come in an order and with
+    signs of their own, which no solve depends on. A lane's result depends on no other lane and on
+    no position, to the bit. A lane with an input that is not finite or a metric that is not
+    positive is NaN in every part; the others do not notice.
+
+    Args:
+        pair: (L, 2, d, r), B above A^T. spectrum: of the gradients there; its velocity is not read.
+        beta: smoothing scale, one number or one a lane (L,). reach: (L,), the flow time that a step
+            may cover. fast: a mode may be slow where its metric exceeds ``fast`` beta.
+
+    All tensors are float64, CPU, contiguous.
+
+    Returns:
+        slow (L, 2, d, r), basis (L, 2, r, r), dual (L, 2, r, r), rates (L, 2, r) and states
+        (L, 2, d, r).
+
+    Raises:
+        ValueError: another dtype, device, layout or shape.
+        KernelUnavailable: numba cannot be imported.
+    """
+    lanes, _, d, r = _lanes("pair", pair)
+    filled = _empty((lanes, 2), (d, r), (r, r), (r, r), (r,), (d, r))
+    _kernel("metric").fill_factorisation(
+        _array("pair", pair, (lanes, 2, d, r)),
+        _array("gradient", spectrum.gradient, (lanes, 2, d, r)),
+        _array("vectors", spectrum.vectors, (lanes, 2, r, r)),
+        _array("singular_values", spectrum.singular_values, (lanes, 2, r)),
+        _array("metric", spectrum.metric, (lanes, 2, r)),
+        _scales(beta, lanes),
+        _array("reach", reach, (lanes,)),
+        float(fast),
+        *filled,
     )
-    inverse = SMOOTHINGS[smoothing].on_gram_eigenvalues(
-        values.square(), torch.from_numpy(scales)[:, None, None]
+    slow, basis, dual, rates, states = map(torch.from_numpy, filled)
+    return slow, basis, dual, rates, states
+
+
+def compiled_solution(parts: Factorisation, shifts: Tensor, residual: Tensor) -> Tensor:
+    """(z - J_W)^-1 R for one real shift a lane: ``FrozenMetric.solve``.
+
+    A lane's result depends on no other lane and on no position, to the bit. A lane that is not
+    finite is NaN; the others do not notice.
+
+    Args:
+        parts: from :func:`compiled_factorisation`. shifts: (L,), z. residual: (L, 2, d, r), R.
+
+    All tensors are float64, CPU, contiguous.
+
+    Returns:
+        (L, 2, d, r), float64.
+
+    Raises:
+        ValueError: another dtype, device, layout or shape.
+        KernelUnavailable: numba cannot be imported.
+    """
+    lanes, _, d, r = _lanes("residual", residual)
+    slow, basis, dual, rates, states = parts
+    solution = np.empty(residual.shape)
+    _kernel("metric").fill_solution(
+        _array("slow", slow, (lanes, 2, d, r)),
+        _array("basis", basis, (lanes, 2, r, r)),
+        _array("dual", dual, (lanes, 2, r, r)),
+        _array("rates", rates, (lanes, 2, r)),
+        _array("states", states, (lanes, 2, d, r)),
+        _array("shifts", shifts, (lanes,)),
+        _array("residual", residual, (lanes, 2, d, r)),
+        solution,
     )
-    return Spectrum(velocity, gradient, vectors, values, inverse.reciprocal())
+    return torch.from_numpy(solution)
 
 
 @cache
-def _kernel() -> ModuleType:
+def _kernel(name: str) -> ModuleType:
     reason = why_unavailable()
     if reason is not None:
         raise KernelUnavailable(reason)
     # Here and not above: this import is what needs numba.
-    return importlib.import_module("flows.compiled.kernel")
+    return importlib.import_module(f"flows.compiled.{name}")
 
 
-def _check(states: Tensor, target: Tensor, smoothing: str) -> None:
+def _fill(
+    states: Tensor,
+    target: Tensor,
+    beta: float | Tensor,
+    l2: float,
+    smoothing: str,
+    *filled: Array,
+) -> None:
     if smoothing not in SMOOTHINGS:
         raise unknown_name("smoothing", smoothing, SMOOTHINGS)
-    for name, tensor in (("states", states), ("target", target)):
-        _require_double_on_cpu(name, tensor)
-        if not tensor.is_contiguous():
-            raise ValueError(
-                f"{name}: a contiguous tensor is expected; given shape {tuple(tensor.shape)} "
-                f"with strides {tensor.stride()}"
-            )
-    if states.ndim != 4 or states.shape[1] != 2 or 0 in states.shape[2:]:
-        raise ValueError(f"states: shape (L, 2, d, r) is expected; given {tuple(states.shape)}")
     lanes, _, d, _ = states.shape
-    if target.shape != (lanes, d, d):
+    kernel = _kernel("velocity")
+    in_range = kernel.fill_velocity(
+        _array("states", states, states.shape),
+        _array("target", target, (lanes, d, d)),
+        _scales(beta, lanes),
+        float(l2),
+        smoothing == "tanh",
+        *filled,
+    )
+    if not in_range:
         raise ValueError(
-            f"target: shape {(lanes, d, d)} is expected for states {tuple(states.shape)}; "
-            f"given {tuple(target.shape)}"
+            f"beta must be finite and >= {kernel.SMALLEST_BETA:g} in every lane, given {beta}"
         )
 
 
-def _require_double_on_cpu(name: str, tensor: Tensor) -> None:
-    if tensor.dtype != torch.float64 or tensor.device.type != "cpu":
+def _lanes(name: str, tensor: Tensor) -> tuple[int, ...]:
+    """The shape (L, 2, d, r)."""
+    shape = tuple(tensor.shape)
+    if len(shape) != 4 or shape[1] != 2 or 0 in shape[2:]:
+        raise ValueError(f"{name}: shape (L, 2, d, r) is expected; given {shape}")
+    return shape
+
+
+def _empty(batch: tuple[int, int], *shapes: tuple[int, ...]) -> list[Array]:
+    return [np.empty(batch + shape) for shape in shapes]
+
+
+def _array(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Array:
+    """The tensor's own memory."""
+    if tensor.dtype is not torch.float64 or not tensor.is_cpu:
         raise ValueError(
             f"{name}: the compiled kernel is for float64 on the CPU; "
             f"given {tensor.dtype} on {tensor.device}"
         )
+    array: Array = tensor.detach().numpy()
+    # An array's shape and flags are had in a fraction of a tensor's.
+    if array.shape != shape:
+        raise ValueError(f"{name}: shape {tuple(shape)} is expected; given {array.shape}")
+    if not array.flags.c_contiguous:
+        raise ValueError(
+            f"{name}: a contiguous tensor is expected; given shape {array.shape} "
+            f"with strides {tensor.stride()}"
+        )
+    return array
 
 
 def _scales(beta: float | Tensor, lanes: int) -> Array:
     """beta as a contiguous array (lanes,)."""
-    if isinstance(beta, Tensor):
-        _require_double_on_cpu("beta", beta)
-        beta = beta.detach()
-    scales = np.asarray(beta, dtype=np.float64)
-    if scales.ndim == 0:
-        scales = np.full(lanes, scales)
-    elif scales.shape != (lanes,):
+    if not isinstance(beta, Tensor):
+        return np.full(lanes, beta, dtype=np.float64)
+    if beta.ndim == 1 and beta.shape != (lanes,):
         raise ValueError(
-            f"beta: one number or one a lane {(lanes,)} is expected; given shape {scales.shape}"
+            f"beta: one number or one a lane {(lanes,)} is expected; "
+            f"given shape {tuple(beta.shape)}"
         )
-    if not ((scales >= SMALLEST_BETA) & (scales < np.inf)).all():
-        raise ValueError(
-            f"beta must be finite and >= {SMALLEST_BETA:g} in every lane, given {beta}"
-        )
-    return np.ascontiguousarray(scales)
+    scales = _array("beta", beta.contiguous(), beta.shape if beta.ndim == 0 else (lanes,))
+    return scales if scales.ndim else np.full(lanes, scales)
