@@ -80,31 +80,44 @@ class AdaptiveRun:
                 self._fail(reason, int(self.stepper.t.where(spent, torch.inf).argmin()))
 
     def _finish(self, attempt: Attempt) -> None:
-        self.record.count(self.lanes[attempt.lanes], attempt.good)
+        lanes, coordinates = self.lanes, self.coordinates
+        if len(attempt.lanes) < len(lanes):
+            lanes, coordinates = lanes[attempt.lanes], coordinates.select(attempt.lanes)
+        states = attempt.state.unflatten(1, self.shape)
+        self.record.count(lanes, attempt.good)
+        done = self.stepper.t >= self.end
         if bool(attempt.good.any()):
-            self._outputs(attempt)
+            self._outputs(attempt, lanes)
             if self.excess.shape[1]:
-                self._arrivals(attempt)
+                self._arrivals(attempt, lanes, coordinates, states)
+            if self.control.stop is not None:
+                moving = attempt.good & ~done[attempt.lanes]
+                converged = moving & self.control.stop.reached(coordinates, states)
+                if bool(converged.any()):
+                    self.record.hold(lanes[converged], states[converged])
+                    self.record.stop_times[lanes[converged]] = attempt.end[converged]
+                    done[attempt.lanes[converged]] = True
         stuck = self.stepper.stuck()
         if bool(stuck.any()):
             reason = "the step fell below round-off: the state or the field is not finite, or jumps"
             self._fail(reason, int(stuck.nonzero()[0]))
-        self._leave(attempt)
+        if bool(done.any()):
+            self._leave(done)
 
-    def _outputs(self, attempt: Attempt) -> None:
-        reached = torch.where(attempt.good, attempt.end, -1.0)
-        position, index = self.record.due(self.lanes[attempt.lanes], reached)
+    def _outputs(self, attempt: Attempt, lanes: Tensor) -> None:
+        position, index = self.record.due(lanes, attempt.end.where(attempt.good, -1.0))
         if not len(position):
             return
         theta = (self.record.times[index] - attempt.start[position]) / attempt.step[position]
         states = attempt.within(position, theta).unflatten(1, self.shape)
-        self.record.write(self.lanes[attempt.lanes[position]], index, states)
+        self.record.write(lanes[position], index, states)
 
-    def _arrivals(self, attempt: Attempt) -> None:
-        coordinates, lanes = self.coordinates.select(attempt.lanes), self.lanes[attempt.lanes]
-        before = self.excess[attempt.lanes]
-        after = self.levels.excess(coordinates, attempt.state.unflatten(1, self.shape))
-        rising = attempt.good[:, None, None] & (before < 0) & (after >= 0)
+    def _arrivals(
+        self, attempt: Attempt, lanes: Tensor, coordinates: Coordinates, states: Tensor
+    ) -> None:
+        before, after = self.excess[attempt.lanes], self.levels.excess(coordinates, states)
+        good = attempt.good[:, None, None]
+        rising = good & (before < 0) & (after >= 0)
         if bool(rising.any()):
             rising &= torch.isinf(self.record.arrivals[lanes])
             events = rising.nonzero()
@@ -112,34 +125,21 @@ class AdaptiveRun:
             there = coordinates.select(position)
 
             def height(theta: Tensor, which: Tensor) -> Tensor:
-                states = attempt.within(position, theta).unflatten(1, self.shape)
-                return self.levels.excess(there, states)[which, fraction, mode]
+                inside = attempt.within(position, theta).unflatten(1, self.shape)
+                return self.levels.excess(there, inside)[which, fraction, mode]
 
             below, above = (x[position, fraction, mode] for x in (before, after))
             theta = locate(height, below, above)
             arrived = attempt.start[position] + theta * attempt.step[position]
             self.record.arrivals[lanes[position], fraction, mode] = arrived
-        self.excess[attempt.lanes] = torch.where(attempt.good[:, None, None], after, before)
+        self.excess[attempt.lanes] = torch.where(good, after, before)
 
-    def _leave(self, attempt: Attempt) -> None:
-        stepper = self.stepper
-        done = stepper.t >= self.end
-        if self.control.stop is not None:
-            states = stepper.y.unflatten(1, self.shape)
-            moved = torch.zeros_like(done)
-            moved[attempt.lanes] = attempt.good
-            converged = moved & ~done & self.control.stop.reached(self.coordinates, states)
-            if bool(converged.any()):
-                lanes = self.lanes[converged]
-                self.record.hold(lanes, states[converged])
-                self.record.stop_times[lanes] = stepper.t[converged]
-                done = done | converged
-        if bool(done.any()):
-            self.record.evaluations[self.lanes[done]] = stepper.evaluations()[done]
-            stay = (~done).nonzero().squeeze(-1)
-            stepper.select(stay)
-            self.coordinates = self.coordinates.select(stay)
-            self.lanes, self.excess = self.lanes[stay], self.excess[stay]
+    def _leave(self, done: Tensor) -> None:
+        self.record.evaluations[self.lanes[done]] = self.stepper.evaluations()[done]
+        stay = (~done).nonzero().squeeze(-1)
+        self.stepper.select(stay)
+        self.coordinates = self.coordinates.select(stay)
+        self.lanes, self.excess = self.lanes[stay], self.excess[stay]
 
     def _fail(self, reason: str, position: int) -> None:
         factors = self.coordinates.lift(self.stepper.y.unflatten(1, self.shape))

@@ -189,8 +189,8 @@ class ReducedCoordinates:
 
     def loss(self, states: Tensor) -> Tensor:
         b, a = self.factors(states)
-        residual = b @ a - _align(self.target, states)
-        return half_squares(residual) + self.l2 * half_squares(states)
+        loss = half_squares((b @ a).sub_(_align(self.target, states)))
+        return loss.add_(half_squares(states), alpha=self.l2) if self.l2 else loss
 
     def mode_values(self, states: Tensor) -> Tensor:
         return self._modes(*self.factors(states))

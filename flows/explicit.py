@@ -38,8 +38,8 @@ class ExplicitStepper:
         self.y = start.flatten(1)
         self.f = self._velocity(self.y)
         self.h = self._first_step()
-        self._count = torch.full_like(self.t, 2, dtype=torch.long)
-        self._strain = torch.zeros_like(self._count)
+        self._evaluations = 2
+        self._strain = torch.zeros_like(self.t, dtype=torch.long)
         self._room = method.room(self.y)
 
     def attempt(self) -> Attempt:
@@ -50,24 +50,24 @@ class ExplicitStepper:
         start, y = self.t, self.y
         step = self.method.step(self._velocity, y, self.f, h, self._room)
         K, y1 = step.K, step.end
-        error = self.method.error(K, h, self.tolerance.scale(y, y1))
-        error = torch.where(torch.isfinite(y1).all(-1), error, torch.inf).nan_to_num(torch.inf)
+        # A state that is not finite has a velocity that is not, and that is part of the estimate.
+        error = self.method.error(K, h, self.tolerance.scale(y, y1)).nan_to_num(torch.inf)
         good = error <= 1.0
-        t1 = torch.where(final, self.end, start + h)
 
         # The estimate is of the order of the solution carried on, one below its local error.
-        factor = SAFETY * error.clamp_min(1e-30) ** (-1.0 / self.method.tableau.order)
-        stable = self.method.stable_step(step)
-        factor = factor.clamp(SLOWEST, FASTEST)
-        keep = good[:, None]
-        self.y, self.f = torch.where(keep, y1, y), torch.where(keep, K[-1], self.f)
-        self.t = torch.where(good, t1, start)
-        # After a rejection the step may only shrink.
-        grown = torch.minimum(h * factor, stable)
-        self.h = torch.where(good, grown, h * factor.clamp_max(1.0))
+        factor = SAFETY * error ** (-1.0 / self.method.tableau.order)
+        shorter = h * factor.clamp(SLOWEST, FASTEST)
+        # After a rejection the step may only shrink, as it does for an error above 1.
+        longer = torch.minimum(shorter, self.method.stable_step(step))
+        t1 = torch.where(final, self.end, start + h)
+        self.t, self.h = torch.where(good, t1, start), torch.where(good, longer, shorter)
+        if bool(good.all()):
+            self.y, self.f = y1, K[-1]
+        else:
+            self.y, self.f = (torch.where(good[:, None], *x) for x in ((y1, y), (K[-1], K[0])))
         short = FAR * self.h < self.y.abs().amax(-1)
-        self._strain = torch.where(short, self._strain + 1, 0)
-        self._count = self._count + self.method.tableau.stages
+        self._strain = (self._strain + 1) * short
+        self._evaluations += self.method.tableau.stages
 
         def within(index: Tensor, theta: Tensor) -> Tensor:
             return self.method.interpolate(y[index], h[index], K[:, index], theta)
@@ -83,12 +83,11 @@ class ExplicitStepper:
         return (self.h < 1e-14 * self.t.clamp_min(1e-6 * self.end)) & (self.t < self.end)
 
     def evaluations(self) -> Tensor:
-        return self._count
+        return torch.full_like(self._strain, self._evaluations)
 
     def select(self, stay: Tensor) -> None:
         self.coordinates, self.field = self.coordinates.select(stay), self.field.select(stay)
-        self.t, self.h, self._count = self.t[stay], self.h[stay], self._count[stay]
-        self._strain = self._strain[stay]
+        self.t, self.h, self._strain = self.t[stay], self.h[stay], self._strain[stay]
         self.y, self.f = self.y[stay], self.f[stay]
         self._room = self.method.room(self.y)
 

@@ -67,11 +67,8 @@ class Field:
         if self.compiled:
             pair, target = states.unflatten(-2, (2, -1)), self._target(coordinates)
             beta, smoothing = self._beta
-            l2 = self.problem.l2
-            moved = compiled_velocity(pair.contiguous(), target, beta, l2, smoothing).flatten(
-                -3, -2
-            )
-            return self._decayed(moved, states)
+            moved = compiled_velocity(pair.contiguous(), target, beta, self.problem.l2, smoothing)
+            return self._decayed(moved.view(states.shape), states)
         gradient, sound, finite = self._finite_gradient(coordinates, states)
         moved = coordinates.join(
             tuple(self._direct(block) for block in coordinates.blocks(gradient))

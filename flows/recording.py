@@ -40,7 +40,7 @@ class Record:
         self.times = times
         self.states = start.new_full((lanes, len(times), *start.shape[1:]), torch.nan)
         self.arrivals = start.new_full((lanes, fractions, modes), torch.inf)
-        self.evaluations, self._accepted, self._rejected = torch.zeros(
+        self.evaluations, self._attempted, self._accepted = torch.zeros(
             3, lanes, dtype=torch.long, device=start.device
         )
         self.stop_times = start.new_full((lanes,), torch.inf)
@@ -55,15 +55,16 @@ class Record:
         ``reached`` (len(lanes),) is the flow time up to which each lane's state is known; the
         pairs count as written.
         """
-        upto = torch.searchsorted(self.times, reached, right=True)
         first = self._written[lanes]
-        count = (upto - first).clamp_min(0)
-        position = torch.repeat_interleave(torch.arange(len(lanes), device=lanes.device), count)
-        offset = torch.arange(len(position), device=lanes.device)
-        start = count.cumsum(0) - count
-        index = first[position] + offset - start[position]
-        self._written[lanes] = torch.maximum(first, upto)
-        return position, index
+        beyond = torch.maximum(torch.searchsorted(self.times, reached, right=True), first)
+        count = beyond - first
+        position = torch.repeat_interleave(count)
+        if not len(position):
+            return position, position
+        self._written[lanes] = beyond
+        # The pairs of a lane end where the count so far does, and with the index beyond - 1.
+        shift = beyond - count.cumsum(0)
+        return position, shift[position] + torch.arange(len(position), device=lanes.device)
 
     def write(self, lanes: Tensor, index: Tensor, states: Tensor) -> None:
         self.states[lanes, index] = states
@@ -75,18 +76,17 @@ class Record:
 
     def count(self, lanes: Tensor, good: Tensor) -> None:
         """One attempted step of each of ``lanes``, accepted where ``good``."""
+        self._attempted[lanes] += 1
         self._accepted[lanes] += good
-        self._rejected[lanes] += ~good
 
     def march(self, steps: int, evaluations: int) -> None:
         """A march of every lane in fixed steps."""
-        self._accepted[:], self.evaluations[:] = steps, evaluations
+        self._attempted[:], self._accepted[:], self.evaluations[:] = steps, steps, evaluations
 
     def attempts(self, lanes: Tensor) -> Tensor:
         """Attempted steps of ``lanes`` so far."""
-        return self._accepted[lanes] + self._rejected[lanes]
+        return self._attempted[lanes]
 
     def work(self, method: str, kernel: str) -> Work:
-        return Work(
-            self.evaluations, self._accepted, self._rejected, self.stop_times, method, kernel
-        )
+        rejected = self._attempted - self._accepted
+        return Work(self.evaluations, self._accepted, rejected, self.stop_times, method, kernel)

@@ -30,10 +30,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Method:
-    """A tableau on a device and in a dtype."""
+    """A tableau on a device and in a dtype; ``weights[s]`` (s + 1,) make the stage s + 1."""
 
     tableau: Tableau
-    rows: Tensor
+    weights: tuple[Tensor, ...]
     errors: Tensor | None
     dense: Tensor | None
 
@@ -44,7 +44,8 @@ class Method:
             for x in (tableau.rows, tableau.error, tableau.dense)
         )
         assert rows is not None
-        return cls(tableau, rows, errors, dense)
+        weights = tuple(row[:stage] for stage, row in enumerate(rows[1:], 1))
+        return cls(tableau, weights, errors, dense)
 
     def room(self, y: Tensor) -> Tensor:
         """Memory for the stages of steps from y (L, N); claimed once, for fresh pages cost time."""
@@ -54,13 +55,12 @@ class Method:
         self, velocity: Velocity, y: Tensor, f: Tensor, h: Tensor, K: Tensor | None = None
     ) -> Step:
         """One step from y (L, N), where y' = f, with the steps h (L,); ``K``, room to reuse."""
-        count = self.tableau.stages
         K = self.room(y) if K is None else K
         K[0] = f
-        end = y
-        for stage in range(1, count + 1):
-            moved = _combine(self.rows[stage, :stage], K[:stage])
-            previous, end = end, torch.addcmul(y, h[:, None], moved)
+        end, columns, h = y, K.flatten(1).mT, h[:, None]
+        for stage, weights in enumerate(self.weights, 1):
+            moved = torch.mv(columns[:, :stage], weights).view(y.shape)
+            previous, end = end, torch.addcmul(y, h, moved)
             K[stage] = velocity(end)
         return Step(K, end, previous)
 
@@ -71,7 +71,8 @@ class Method:
         of them would let its error exceed the tolerance by the root of their number.
         """
         assert self.errors is not None
-        return h * (_combine(self.errors, K) / scale).abs().amax(-1)
+        error = torch.mv(K.flatten(1).mT, self.errors).view(scale.shape)
+        return h * error.div_(scale).abs_().amax(-1)
 
     def stable_step(self, step: Step) -> Tensor:
         """The longest step, (L,), within the method's stability interval on the real axis.
@@ -82,16 +83,13 @@ class Method:
         """
         apart = torch.linalg.vector_norm(step.end - step.previous, dim=-1)
         change = torch.linalg.vector_norm(step.K[-1] - step.K[-2], dim=-1)
-        limit = STABILITY_SHARE * self.tableau.stability * apart / change
-        # Stages that coincide to the last bit say nothing.
-        return torch.where((apart > 0) & (change > 0), limit, torch.inf)
+        limit = (STABILITY_SHARE * self.tableau.stability) * apart / change
+        # Stages that coincide to the last bit (0, or 0 / 0) say nothing.
+        return torch.where(limit > 0, limit, torch.inf)
 
     def interpolate(self, y: Tensor, h: Tensor, K: Tensor, theta: Tensor) -> Tensor:
         """The dense output at y(t + theta h), all arguments per lane, (L, N)."""
         assert self.dense is not None
-        powers = theta[:, None] ** torch.arange(1, self.dense.shape[1] + 1, device=theta.device)
-        return y + h[:, None] * torch.einsum("ls,sln->ln", powers @ self.dense.mT, K)
-
-
-def _combine(weights: Tensor, K: Tensor) -> Tensor:
-    return (weights @ K.flatten(1)).view(K.shape[1:])
+        powers = theta[:, None].expand(-1, self.dense.shape[1]).cumprod(1)
+        weights = (h[:, None] * powers) @ self.dense.mT
+        return torch.baddbmm(y[:, None], weights[:, None], K.transpose(0, 1)).squeeze(1)
