@@ -15,20 +15,20 @@ from torch import Tensor
 
 
 class Anderson:
-    """The last iterates of L lanes, vectors of length N."""
+    """The last iterates (s, L, N) of L lanes, s vectors each."""
 
-    def __init__(self, lanes: int, size: int, like: Tensor) -> None:
-        self.last_f, self.last_x = like.new_zeros(lanes, size), like.new_zeros(lanes, size)
+    def __init__(self, like: Tensor) -> None:
+        self.last_f, self.last_x = torch.zeros_like(like), torch.zeros_like(like)
 
     def step(self, x: Tensor, f: Tensor, accelerate: Tensor) -> Tensor:
-        """The step to take from x (L, N) where f (L, N) is proposed.
+        """The step to take from x (s, L, N) where f (s, L, N) is proposed.
 
         Args:
             accelerate: (L,) booleans; elsewhere the step is f. Not for the first correction of a
                 fixed point, which has no history.
         """
         df = f - self.last_f
-        share = torch.linalg.vecdot(f, df) / torch.linalg.vecdot(df, df)
+        share = torch.linalg.vecdot(f, df).sum(0) / torch.linalg.vecdot(df, df).sum(0)
         g = torch.where(accelerate, share, 0.0).nan_to_num(0.0)[:, None]
         change = df + (x - self.last_x)
         self.last_f, self.last_x = f, x
@@ -36,4 +36,4 @@ class Anderson:
 
     def select(self, lanes: Tensor) -> None:
         """Keep some of the lanes."""
-        self.last_f, self.last_x = self.last_f[lanes], self.last_x[lanes]
+        self.last_f, self.last_x = self.last_f[:, lanes], self.last_x[:, lanes]

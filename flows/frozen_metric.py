@@ -19,7 +19,7 @@ and falls apart entry by entry for Z = a A'^T, because B' and A' have orthogonal
     z (z + mu_i + lambda_j) Z_ij = (z + lambda_j) (rho_A A'^T)_ij - lambda_j (B'^T rho_B)_ij;
 
 b and a follow from Z. No matrix is larger than r x r, every product is exact in B and A however
-misaligned they are, and another shift z, a complex one too, costs no new decomposition.
+misaligned they are, and another shift z costs no new decomposition.
 
 Freezing P overstates the stiffness of (left slow, right fast) entries, where the singular vectors
 of G turn instead of its singular values changing. The slow left singular vectors are therefore
@@ -29,13 +29,12 @@ p exceeds both 3 beta and what the flow can take off its singular value in one s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from flows.radau import Radau
+from flows.compiled import Factorisation, compiled_factorisation, compiled_solution
 from flows.spectrum import Spectrum
 
 FAST = 3.0
@@ -50,6 +49,7 @@ class FrozenMetric:
         basis: (L, 2, r, r), X and Y. dual: P_B X and P_A Y.
         rates: (L, 2, r), lambda and mu.
         states: (L, 2, d, r), B' and A'^T.
+        compiled: whether the compiled kernel makes it and solves.
     """
 
     slow: Tensor
@@ -57,15 +57,25 @@ class FrozenMetric:
     dual: Tensor
     rates: Tensor
     states: Tensor
+    compiled: bool = False
 
     @classmethod
-    def at(cls, pair: Tensor, spectrum: Spectrum, beta: Tensor, reach: Tensor) -> FrozenMetric:
+    def at(
+        cls,
+        pair: Tensor,
+        spectrum: Spectrum,
+        beta: Tensor,
+        reach: Tensor,
+        compiled: bool = False,
+    ) -> FrozenMetric:
         """The factorisation at states ``pair`` (L, 2, d, r), B above A^T.
 
         Args:
             spectrum: of the gradients at these states.
             beta: the smoothing scale, () or (L,). reach: (L,), the flow time a step may cover.
         """
+        if compiled:
+            return cls(*compiled_factorisation(pair, spectrum, beta, reach, FAST), compiled)
         V, s, p = spectrum.vectors, spectrum.singular_values, spectrum.metric
         grams = pair.mT @ pair
         speed = (((grams + grams.flip(1)) @ V) * V).sum(-2)
@@ -86,52 +96,33 @@ class FrozenMetric:
             states=fast @ basis.flip(1),
         )
 
-    def select(self, lanes: Tensor) -> FrozenMetric:
-        """The factorisation of some of the lanes."""
-        return FrozenMetric(*(getattr(self, field.name)[lanes] for field in fields(self)))
+    @property
+    def parts(self) -> Factorisation:
+        """The tensors, in order."""
+        return self.slow, self.basis, self.dual, self.rates, self.states
+
+    def select(self, lanes: Tensor | slice) -> FrozenMetric:
+        """The factorisation of some of the lanes; a view where they are a slice."""
+        slow, basis, dual, rates, states = (part[lanes] for part in self.parts)
+        return FrozenMetric(slow, basis, dual, rates, states, self.compiled)
 
     def put(self, lanes: Tensor, other: FrozenMetric) -> None:
         """Replace the factorisation of some of the lanes."""
-        for field in fields(self):
-            getattr(self, field.name)[lanes] = getattr(other, field.name)
+        for mine, theirs in zip(self.parts, other.parts, strict=True):
+            mine[lanes] = theirs
 
     def solve(self, shifts: Tensor, residual: Tensor) -> Tensor:
-        """(z - J_W)^-1 R for one real shift a lane, (L,); R (L, 2, d, r)."""
-        shift = shifts.to(residual.dtype)[None, :, None, None]
-        return self._solve(shift, residual[None], lambda x, factor: x * _widened(factor, x))[0]
-
-    def solve_blocks(self, method: Radau, step: Tensor, residual: Tensor) -> Tensor:
-        """The decoupled systems of a collocation step, (s, L, 2, d, r), z = shifts / step.
-
-        Row k of a complex pair is its real or imaginary part; ``step`` is (L,).
-        """
-        sign = method.sign[:, None, None, None]
-
-        def times(x: Tensor, factor: Tensor) -> Tensor:
-            re, im = (_widened(part, x) for part in (factor.real, factor.imag * sign))
-            return torch.addcmul(x * re, x[method.partner], im)
-
-        shift = (method.shifts[:, None] / step)[:, :, None, None]
-        return self._solve(shift, residual, times)
-
-    def _solve(
-        self, z: Tensor, residual: Tensor, times: Callable[[Tensor, Tensor], Tensor]
-    ) -> Tensor:
+        """(z - J_W)^-1 R for one shift z > 0 a lane, (L,); R (L, 2, d, r)."""
+        if self.compiled:
+            return compiled_solution(self.parts, shifts, residual)
+        z = shifts[:, None, None]
         rate, mu = self.rates[:, 0, None, :], self.rates[:, 1, :, None]
         B, A = self.states.unbind(1)
         along = self.slow @ (self.slow.mT @ residual)
-        rho_B, rho_A = ((residual - along) @ self.dual).unbind(2)
+        rho_B, rho_A = ((residual - along) @ self.dual).unbind(1)
         from_A, from_B = rho_A.mT @ A, B.mT @ rho_B
-        inverse = (z * (z + mu + rate)).reciprocal()
-        Z = times(from_A, (z + rate) * inverse) - times(from_B, rate * inverse)
-        by_B, by_A = (z + rate).reciprocal(), (z + mu.mT).reciprocal()
-        b = times(rho_B - B @ Z, by_B)
-        a = times(rho_A - A @ times(from_B - mu * Z, by_B).mT, by_A)
-        solved: Tensor = torch.stack([b, a], dim=2) @ self.basis.mT
-        return solved + times(along, z.reciprocal())
-
-
-def _widened(factor: Tensor, like: Tensor) -> Tensor:
-    """A factor (s, L, ., .) with the axes that ``like`` (s, L, ..., ., .) has in between."""
-    extra = (1,) * (like.ndim - factor.ndim)
-    return factor.reshape(*factor.shape[:2], *extra, *factor.shape[2:])
+        Z = ((z + rate) * from_A - rate * from_B) / (z * (z + mu + rate))
+        b = (rho_B - B @ Z) / (z + rate)
+        a = (rho_A - A @ ((from_B - mu * Z) / (z + rate)).mT) / (z + mu.mT)
+        solved: Tensor = torch.stack([b, a], dim=1) @ self.basis.mT
+        return solved + along / z[..., None]

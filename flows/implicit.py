@@ -1,15 +1,22 @@
 """Implicit steps for stiff spectral flows: Radau IIA collocation with a structured Jacobian.
 
 Every lane iterates on the stages of a step of its own; a call makes one correction in every lane of
-the batch, and lanes whose iteration has ended begin their next step while the others go on. A
-correction is a Newton step with the frozen metric (:mod:`flows.frozen_metric`), taken at the stage
-before the last and anew each time, accelerated by Anderson's method. Where the acceleration led
-astray, as it may while a metric still changes by its own size, the lane tries again without.
+the batch, and lanes whose iteration has ended begin their next step while the others go on.
+
+A predicted stage is off by more than beta in the directions of modes that have converged, and there
+the velocity saturates. What a Newton step with the frozen metric (:mod:`flows.frozen_metric`) makes
+of that is right, but only with the metric of that very stage. A correction therefore gives each
+stage its own and couples them by the lower triangle of A = L U in place of A: the stages are solved
+one after the other, each with a real shift, and what the triangle leaves out is nilpotent where the
+flow is not stiff and vanishes where it is. Anderson's method accelerates. Where that led astray the
+lane tries again without.
 
 Steps end at the requested times, for the end of a step is accurate to order 2s - 1 where the
-collocation polynomial within is to order s. Arrivals are located on the polynomial.
+collocation polynomial within is to order s, and well before a mode arrives: s / |ds/dt| is how long
+that takes, and a step across it would fail. Arrivals are located on the polynomial.
 
-Reference: Hairer, Wanner, Solving Ordinary Differential Equations II, IV.8.
+References: Hairer, Wanner, Solving Ordinary Differential Equations II, IV.8; van der Houwen, de
+Swart 1997, Triangularly implicit iteration methods for ODE-IVP solvers, SIAM J. Sci. Comput. 18.
 """
 
 from __future__ import annotations
@@ -27,17 +34,37 @@ from flows.radau import Radau
 from flows.tolerance import Tolerance
 
 STAGES, CORRECTIONS = 3, 12
-# The iteration may leave this share of the tolerance.
-REMAINDER = 0.05
-SAFETY, SLOWEST, FASTEST = 0.9, 0.1, 8.0
+# The iteration may leave this share of what the estimate may be, and what was asked for at most.
+REMAINDER = 0.1
+SAFETY, SLOWEST, FASTEST = 0.8, 0.1, 8.0
 # What a step whose iteration failed is cut to.
 AFTER_FAILURE = 0.3
+# A step covers at most this share of the way to the next arrival, until the mode is closer to it
+# than CLOSE beta.
+APPROACH, CLOSE = 0.5, 10.0
+
+# What a stepper keeps of every lane, lanes first.
+LANEWISE = (
+    *("t", "y", "f", "_count", "singular_values", "arrival", "planned", "slack", "failed"),
+    *(
+        "rejections",
+        "last_h",
+        "last_error",
+        "has_last",
+        "h",
+        "target",
+        "correction",
+        "rises",
+        "size",
+    ),
+)
 
 
 class ImplicitStepper:
     """Lanes from ``start`` (L, 2 d, r) to the last of ``times``.
 
     Args:
+        tolerance: what the ends of the steps have to meet.
         after: the explicit steps that came before, of the same lanes; None for a start at 0.
     """
 
@@ -58,7 +85,9 @@ class ImplicitStepper:
         self.t, self.y = start.new_zeros(count), start.flatten(1)
         never = torch.zeros(count, dtype=torch.bool, device=start.device)
         self._count = never + 1
-        self.f, self.filter = self._at_start(self.y, field, coordinates)
+        self.slack = tolerance.slack(_beta(self.field).expand(count))
+        self.f, self.filter, self.singular_values = self._at_start(self.y, field, coordinates)
+        self.arrival = torch.full_like(self.t, torch.inf)
         if after is not None:
             self.t, self._count = after.t, self._count + after.evaluations()
         self.planned = self._first_step() if after is None else after.h
@@ -70,13 +99,14 @@ class ImplicitStepper:
         self.h, self.target, self.Z = self.planned.clone(), self.t.clone(), self.last_Z.clone()
         self.correction, self.rises, self.size = never + 0, never + 0, torch.zeros_like(self.t)
         self._stacked = self._all_stages()
-        self.history = Anderson(count, STAGES * size, start)
+        self.history = Anderson(self.Z)
         self._begin(torch.arange(count, device=start.device))
 
     def attempt(self) -> Attempt | None:
         ratio = self._correct()
-        small = self.size <= REMAINDER * (1 / ratio - 1).clamp(0.1, 10.0)
-        settled = small & (ratio < 0.9) | (self.size <= 0.1 * REMAINDER)
+        remainder = (1 / self.slack).clamp_max(REMAINDER)
+        small = self.size <= remainder * (1 / ratio - 1).clamp(0.1, 10.0)
+        settled = small & (ratio < 0.9) | (self.size <= 0.1 * remainder)
         self.rises = self.rises + (ratio > 1)
         hopeless = (self.correction >= CORRECTIONS) | (self.rises >= 2)
         over = settled | hopeless | ~torch.isfinite(self.size)
@@ -99,10 +129,7 @@ class ImplicitStepper:
         self.history.select(stay)
         self._stacked = self._all_stages()
         self.filter = self.filter.select(stay)
-        for name in (
-            *("t", "y", "f", "_count", "planned", "last_h", "last_error", "has_last"),
-            *("rejections", "failed", "h", "target", "correction", "size", "rises"),
-        ):
+        for name in LANEWISE:
             setattr(self, name, getattr(self, name)[stay])
         self.last_Z, self.Z = self.last_Z[:, stay], self.Z[:, stay]
 
@@ -120,24 +147,30 @@ class ImplicitStepper:
         velocity = spectrum.velocity.reshape(stages.shape)
         if self.field.weight_decay:
             velocity = velocity - self.field.weight_decay * stages
-        middle = slice((STAGES - 2) * count, (STAGES - 1) * count)
+        reach = method.lower.diagonal()[:, None] * self.h
         metric = FrozenMetric.at(
-            self._pair(stages[STAGES - 2]),
-            type(spectrum)(*(part[middle] for part in spectrum)),
-            self._beta(),
-            self.h / method.real,
+            self._pair(stages).flatten(0, 1),
+            spectrum,
+            _beta(field),
+            reach.flatten(),
+            field.compiled,
         )
-        residual = velocity - _mix(method.inverse, self.Z) / self.h[:, None]
-        blocks = metric.solve_blocks(
-            method, self.h, self._pair(_mix(method.to_blocks, residual))
-        ).flatten(2)
-        scale = self.tolerance.scale(self.y, self.y)
-        proposed = (_mix(method.from_blocks, blocks) / scale).transpose(0, 1).flatten(1)
-        current = (self.Z / scale).transpose(0, 1).flatten(1)
+        residual = _mix(method.inverse, self.Z).div_(-self.h[:, None]).add_(velocity)
+        proposed = torch.empty_like(residual)
+        shifts = method.lower_inverse[:, :, None] / self.h
+        for stage in range(STAGES):
+            for before in range(stage):
+                shift = shifts[stage, before, :, None]
+                residual[stage].addcmul_(proposed[before], shift, value=-1)
+            own = metric.select(slice(stage * count, (stage + 1) * count))
+            solved = own.solve(shifts[stage, stage], self._pair(residual[stage]))
+            proposed[stage] = solved.flatten(1)
+        self._end = own, _in_order(spectrum.singular_values[-count:])
         accelerate = (self.correction > 0) & ~self.failed
-        step = self.history.step(current, proposed, accelerate)
-        self.Z = self.Z + step.unflatten(1, (STAGES, -1)).transpose(0, 1) * scale
-        size = step.abs().amax(-1)
+        step = self.history.step(self.Z, proposed, accelerate)
+        self.Z = self.Z + step
+        scale = self.slack[:, None] * self.tolerance.scale(self.y, self.y)
+        size = (step / scale).abs().amax((0, 2))
         # Nothing is known of the ratio after the first correction.
         ratio = torch.where(self.correction > 0, size / self.size, 0.95)
         self.size, self.correction = size, self.correction + 1
@@ -176,11 +209,14 @@ class ImplicitStepper:
         self.failed[lanes] = ~good & (~settled | self.failed[lanes])
         if len(accepted):
             self.y[accepted], self.t[accepted] = y1[good], end[good]
-            self.f[accepted], metric = self._at_start(
-                y1[good], self.field.select(accepted), self.coordinates.select(accepted)
-            )
-            self.filter.put(accepted, metric)
-            self._count[accepted] += 1
+            # The end of the step is its last stage: what the last correction found there is good
+            # to the remainder, and so is the slope of the collocation polynomial.
+            slope = torch.einsum("s,sln->ln", method.inverse[-1], Z) / h[:, None]
+            self.f[accepted] = slope[good]
+            metric, singular_values = self._end
+            self.arrival[accepted] = self._until_arrival(accepted, singular_values, h[good])
+            self.singular_values[accepted] = singular_values[accepted]
+            self.filter.put(accepted, metric.select(accepted))
         self._begin(lanes)
 
         def within(index: Tensor, theta: Tensor) -> Tensor:
@@ -202,12 +238,14 @@ class ImplicitStepper:
         filtered = (
             self.filter.select(lanes).solve(shift, self._pair(raw * shift[:, None])).flatten(1)
         )
-        error = (filtered / self.tolerance.scale(y, y1)).abs().amax(-1)
+        error = (filtered / self.tolerance.scale(y, y1)).abs().amax(-1) / self.slack[lanes]
         return torch.where(torch.isfinite(error), error, torch.inf)
 
     def _begin(self, lanes: Tensor) -> None:
         """Set the next step of ``lanes`` and predict its stages."""
-        t, planned = self.t[lanes], self.planned[lanes]
+        t = self.t[lanes]
+        planned = torch.minimum(self.planned[lanes], APPROACH * self.arrival[lanes])
+        self.planned[lanes] = planned
         upcoming = torch.searchsorted(self.times, t, right=True)
         requested = self.times[upcoming.clamp_max(len(self.times) - 1)]
         left = requested - t
@@ -228,29 +266,47 @@ class ImplicitStepper:
         """The state may change by a hundredth of its size, or of the tolerance's root."""
         speed = self.f.abs().amax(-1).clamp_min(1e-300)
         room = torch.maximum(
-            0.01 * self.y.abs().amax(-1), self.y.new_tensor(self.tolerance.rtol) ** 0.5
+            0.01 * self.y.abs().amax(-1), (self.slack * self.tolerance.rtol).sqrt()
         )
         return (room / speed).clamp_max(self.end)
-
-    def _beta(self) -> Tensor:
-        assert self.field.scales is not None
-        return self.field.scales
 
     def _pair(self, states: Tensor) -> Tensor:
         return states.unflatten(-1, (2, -1, self.shape[-1]))
 
     def _at_start(
         self, y: Tensor, field: Field, coordinates: ReducedCoordinates
-    ) -> tuple[Tensor, FrozenMetric]:
-        """The velocity at the start of a step from y (P, N), and the metric of modes arrived."""
+    ) -> tuple[Tensor, FrozenMetric, Tensor]:
+        """Velocity, metric of modes arrived and singular values at the start of a step from y."""
         spectrum = field.spectrum(coordinates, y.unflatten(1, self.shape))
-        assert field.scales is not None
         reach = torch.zeros_like(y[:, 0])
-        metric = FrozenMetric.at(self._pair(y), spectrum, field.scales, reach)
+        metric = FrozenMetric.at(self._pair(y), spectrum, _beta(field), reach, field.compiled)
         velocity = spectrum.velocity.reshape(y.shape)
-        return velocity - field.weight_decay * y, metric
+        ordered = _in_order(spectrum.singular_values)
+        return velocity - field.weight_decay * y, metric, ordered
+
+    def _until_arrival(self, lanes: Tensor, singular_values: Tensor, h: Tensor) -> Tensor:
+        """(P,): the flow time until the next singular value of a gradient reaches 0.
+
+        ``singular_values`` (L, 2 r) ascend; the rate is that of the step that ended, h (P,) long.
+        """
+        beta = _beta(self.field)
+        close = CLOSE * (beta if beta.ndim == 0 else beta[lanes, None])
+        now = singular_values[lanes]
+        rate = (self.singular_values[lanes] - now) / h[:, None]
+        time = torch.where(rate > 0, now / rate, torch.inf)
+        return torch.where(now > close, time, torch.inf).amin(1)
 
 
 def _mix(matrix: Tensor, stages: Tensor) -> Tensor:
     """sum_j matrix_ij stages_j of stages (s, L, N)."""
     return (matrix @ stages.flatten(1)).view(stages.shape)
+
+
+def _in_order(singular_values: Tensor) -> Tensor:
+    """Those of both gradients (L, 2, r) together, ascending, (L, 2 r)."""
+    return singular_values.flatten(1).sort(1).values
+
+
+def _beta(field: Field) -> Tensor:
+    assert field.scales is not None
+    return field.scales

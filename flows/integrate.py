@@ -113,9 +113,7 @@ def integrate(
             assert after is None or isinstance(after, ExplicitStepper)
             begin = state if after is None else after.y.unflatten(1, state.shape[1:])
             moving = running if lanes is None else running.select(lanes)
-            assert running.scales is not None
-            fine = tolerance.of_lower_order(float(running.scales.min()))
-            return ImplicitStepper(moving, coordinates, begin, fine, grid, after)
+            return ImplicitStepper(moving, coordinates, begin, tolerance, grid, after)
 
         stepper: Stepper
         if method == IMPLICIT:

@@ -19,14 +19,16 @@ class Tolerance:
         """The bound of every component, from the states around a step."""
         return self.atol + self.rtol * torch.maximum(before.abs(), after.abs())
 
-    def of_lower_order(self, beta: float) -> Tolerance:
-        """What a three-stage Radau IIA step has to ask of its estimate to meet this tolerance.
+    def slack(self, beta: Tensor) -> Tensor:
+        """How much of its tolerance the estimate of a three-stage Radau IIA step may use, (L,).
 
         The estimate is of order 4 in the step and the error at its end of order 6, so it may be
-        rtol^(2/3), with a tenth for safety; but not above beta, for a state that is off by more
-        may be on the wrong side of an arrival, and chatters.
+        rtol^(2/3) where rtol is asked for, with a tenth for safety; but not above beta, for a state
+        that is off by more may be on the wrong side of an arrival, and chatters.
+
+        Args:
+            beta: (L,), smoothing scales.
 
         Reference: Hairer, Wanner, the code RADAU5.
         """
-        rtol = min(0.1 * self.rtol ** (2 / 3), beta)
-        return Tolerance(rtol, rtol * self.atol / self.rtol)
+        return beta.clamp_max(0.1 * self.rtol ** (2 / 3)) / self.rtol

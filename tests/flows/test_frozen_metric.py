@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from torch import Tensor
 from flows import MatrixFactorization, integrate, spectral_flow
 from flows.coordinates import ReducedCoordinates
 from flows.frozen_metric import FAST, FrozenMetric
-from flows.radau import Radau
 from flows.spectrum import Spectrum, spectrum_of
 from tests.flows.independent import Array, sqrt_sign, tanh_sign
 from tests.flows.jacobians import exact, gauss_newton, gradients, velocity
@@ -55,7 +52,7 @@ def chosen(metric: FrozenMetric) -> Tensor:
 
 @pytest.mark.parametrize("smoothing", SIGNS)
 @pytest.mark.parametrize("reach", REACHES)
-def test_real_shifts(reach: str, smoothing: str) -> None:
+def test_it_solves_the_dense_system(reach: str, smoothing: str) -> None:
     metric = metric_with(REACHES[reach], smoothing)
     shifts = torch.tensor([1e-3, 1.0, 1e4], dtype=torch.float64)
     for z, residual in ((shifts, drawn(LANES, 2, D, R, seed=2)), (shifts.flip(0), PAIR)):
@@ -65,43 +62,6 @@ def test_real_shifts(reach: str, smoothing: str) -> None:
             expected = np.linalg.solve(matrix, residual[lane].numpy().ravel())
             apart = np.abs(solved[lane].numpy().ravel() - expected).max()
             assert apart <= 1e-10 * np.abs(expected).max()
-
-
-@pytest.mark.parametrize("reach", REACHES)
-@pytest.mark.parametrize("stages", [3, 5])
-def test_complex_shifts(stages: int, reach: str) -> None:
-    method, metric = Radau.on(stages, PAIR), metric_with(REACHES[reach])
-    step = torch.tensor([1e-3, 0.1, 10.0], dtype=torch.float64)
-    residual = drawn(stages, LANES, 2, D, R, seed=3)
-    solved = metric.solve_blocks(method, step, residual)
-    # Where a pair begins, its two rows are one complex vector.
-    for row in (method.sign <= 0).nonzero().flatten().tolist():
-        partner, real = int(method.partner[row]), float(method.sign[row]) == 0
-        for lane in range(LANES):
-            given, found = (
-                (x[row, lane] + (0 if real else 1j) * x[partner, lane]).numpy().ravel()
-                for x in (residual, solved)
-            )
-            shift = complex(method.shifts[row]) / float(step[lane])
-            assert (shift.imag == 0) is real
-            expected = np.linalg.solve(shift * np.eye(SIZE) - dense(metric, lane), given)
-            assert np.abs(found - expected).max() <= 1e-10 * np.abs(expected).max()
-
-
-def test_the_blocks_solve_the_collocation_system() -> None:
-    # A^-1 W / h - J_W W = R for the stages together.
-    method, metric = Radau.on(3, PAIR), metric_with(REACHES["some slow"])
-    step = torch.tensor([0.01, 0.3, 2.0], dtype=torch.float64)
-    W = drawn(3, LANES, 2, D, R, seed=4)
-
-    def mix(matrix: Tensor, stages: Tensor) -> Tensor:
-        return torch.einsum("ij,j...->i...", matrix, stages)
-
-    moved = [dense(metric, lane) @ W[:, lane].flatten(1).numpy().T for lane in range(LANES)]
-    J_W = torch.stack([torch.as_tensor(x.T).view(3, 2, D, R) for x in moved], dim=1)
-    residual = mix(method.inverse, W) / step[:, None, None, None] - J_W
-    blocks = metric.solve_blocks(method, step, mix(method.to_blocks, residual))
-    assert float((mix(method.from_blocks, blocks) - W).abs().max()) <= 1e-10
 
 
 def test_the_flow_is_frozen_along_slow_modes() -> None:
@@ -145,7 +105,7 @@ def test_one_beta_for_all_lanes() -> None:
         FrozenMetric.at(PAIR, spectrum, beta, reach.double())
         for beta in (torch.tensor(1.0).double(), torch.ones(LANES).double())
     )
-    assert all(torch.equal(getattr(one, x.name), getattr(many, x.name)) for x in fields(one))
+    assert all(torch.equal(*parts) for parts in zip(one.parts, many.parts, strict=True))
 
 
 def test_a_selection_solves_its_lanes() -> None:
@@ -153,6 +113,17 @@ def test_a_selection_solves_its_lanes() -> None:
     residual, shifts = drawn(LANES, 2, D, R, seed=6), BETA
     few = metric.select(lanes).solve(shifts[lanes], residual[lanes])
     assert float((few - metric.solve(shifts, residual)[lanes]).abs().max()) <= 1e-14
+
+
+def test_a_slice_is_a_view_and_is_solved_by_itself() -> None:
+    metric, residual = metric_with(REACHES["some slow"]), drawn(LANES, 2, D, R, seed=6)
+    together = metric.solve(BETA, residual)
+    for lane in range(LANES):
+        here = slice(lane, lane + 1)
+        part = metric.select(here)
+        assert part.slow.data_ptr() == metric.slow[here].data_ptr()
+        alone = part.solve(BETA[here], residual[here])
+        assert float((alone - together[here]).abs().max()) <= 1e-14
 
 
 def test_the_exact_jacobian_is_the_derivative_of_the_velocity() -> None:

@@ -88,14 +88,13 @@ def aligned(beta: float, times: Array, rtol: float) -> tuple[Trajectory, float]:
 GRIDS = {"on": np.linspace(0, 2, 41), "beside": np.linspace(0, 2, 38), "end": np.array([0.0, 2.0])}
 
 
-# A tolerance of .1 rtol^(2/3) = 5e-7 for the estimate sees states that are beta off, and closer.
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("beta", [1e-5, 1e-6])
 def test_the_closed_form_where_it_is_very_stiff(beta: float, grid: str) -> None:
     path, error = aligned(beta, GRIDS[grid], 1e-8)
-    assert error <= 1e-6
-    # Twice what was measured; an explicit method would need about 1e6 at beta = 1e-6.
-    assert int(path.work.evaluations) <= 3300
+    assert error <= 5e-8
+    # Measured: 436 to 613; an explicit method would need about 1e6 at beta = 1e-6.
+    assert int(path.work.evaluations) <= 900
     expected = smoothed_arrival(0.9 * np.array(SIGMA), np.array(SIGMA), beta, 0.05)
     assert path.arrival_times(0.9).tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
@@ -106,7 +105,7 @@ def test_no_step_leaps_over_an_arrival(beta: float, grid: str) -> None:
     # At an arrival the velocity of a mode goes from 1 to 0 within beta. A step whose error is
     # filtered by the stiffness at its end takes the mode h too far and never hears of it.
     _, error = aligned(beta, GRIDS[grid], 1e-6)
-    assert error <= 1e-5
+    assert error <= 5e-6
 
 
 def test_both_methods_find_the_same_trajectory() -> None:
@@ -198,9 +197,9 @@ def evaluations(method: str, beta: float) -> int:
 
 def test_work_barely_depends_on_beta() -> None:
     # Explicit steps after an arrival are about beta / sigma long.
-    implicit_growth = evaluations("radau", 1e-5) / evaluations("radau", 1e-3)
+    implicit_growth = evaluations("radau", 1e-5) / evaluations("radau", 1e-2)
     explicit_growth = evaluations("dormand_prince", 1e-3) / evaluations("dormand_prince", 1e-2)
-    assert implicit_growth <= 4
+    assert implicit_growth <= 1.5
     assert explicit_growth > 3
 
 
