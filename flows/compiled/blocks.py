@@ -270,3 +270,23 @@ def overlaps(left: Array, right: Array, out: Array) -> None:
             for j in range(whole, terms):
                 for lane in range(width):
                     out[i, k, lane] += left[j, i, lane] * right[j, k, lane]
+
+
+@apart
+def scale_columns(block: Array, factors: Array) -> None:
+    """block[:, j] *= factors[0, j]."""
+    rows, columns, width = block.shape
+    for i in range(rows):
+        for j in range(columns):
+            for lane in range(width):
+                block[i, j, lane] *= factors[0, j, lane]
+
+
+@apart
+def spoil(block: Array, poison: Array) -> None:
+    """NaN in lanes that are poisoned."""
+    rows, columns, width = block.shape
+    for i in range(rows):
+        for k in range(columns):
+            for lane in range(width):
+                block[i, k, lane] += poison[0, 0, lane]

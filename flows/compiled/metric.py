@@ -29,6 +29,8 @@ from flows.compiled.blocks import (
     orthogonalize,
     overlaps,
     product,
+    scale_columns,
+    spoil,
     store,
     triangle,
 )
@@ -114,7 +116,7 @@ def fill_factorisation(
             product(V[side], grams[0], square)
             if _weights(square, V[side], singular, metric[side], bounds, values):
                 product(gradients, V[side], left[side])
-                _scale_columns(left[side], values)
+                scale_columns(left[side], values)
                 _project(left[side], square, moved, factors[side])
             else:
                 left[side] = 0.0
@@ -126,7 +128,7 @@ def fill_factorisation(
         # Not before all that may poison a lane is known.
         for side in range(2):
             store(left[side], poison, first, count, slow[:, side])
-            _spoil(F[side], poison)
+            spoil(F[side], poison)
             triangle(F[side], scale[side], stacked, U, scratch)
             orthogonalize(U, values, scratch, poison)
             normalize(U, values, turned_U)
@@ -204,7 +206,7 @@ def fill_solution(
         for side in range(2):
             product(factors[side], coupled[side], moved)
             _add(moved, -1.0, rho[side])
-            _scale_columns(rho[side], inverse[side])
+            scale_columns(rho[side], inverse[side])
             load(basis[:, side], first, count, square)
             product(rho[side], square, moved)
             if projected[side]:
@@ -253,16 +255,6 @@ def _any(block: Array) -> bool:
             for lane in range(WIDTH):
                 found += block[i, k, lane] != 0.0
     return found > 0
-
-
-@apart
-def _scale_columns(block: Array, factors: Array) -> None:
-    """block[:, j] *= factors[0, j]."""
-    rows, columns, _ = block.shape
-    for i in range(rows):
-        for j in range(columns):
-            for lane in range(WIDTH):
-                block[i, j, lane] *= factors[0, j, lane]
 
 
 @apart
@@ -339,16 +331,6 @@ def _shift(F: Array, scale: Array, poison: Array) -> None:
         # NaN compares false.
         poison[0, 0, lane] += 0.0 if scale[lane] < LARGEST else math.nan
         scale[lane] = max(SHIFT * math.sqrt(scale[lane]), SMALLEST)
-
-
-@apart
-def _spoil(block: Array, poison: Array) -> None:
-    """NaN in lanes that are poisoned."""
-    rows, columns, _ = block.shape
-    for i in range(rows):
-        for k in range(columns):
-            for lane in range(WIDTH):
-                block[i, k, lane] += poison[0, 0, lane]
 
 
 @apart

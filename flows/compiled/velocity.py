@@ -29,6 +29,8 @@ from flows.compiled.blocks import (
     normalize,
     orthogonalize,
     rotate,
+    scale_columns,
+    spoil,
     store,
     transpose,
     triangle,
@@ -161,16 +163,13 @@ def _condemn(gradients: Array, poison: Array) -> None:
         # NaN compares false.
         poison[0, 0, lane] = 0.0 if poison[0, 0, lane] < LARGEST else math.nan
     for side in range(2):
-        for i in range(d):
-            for k in range(r):
-                for lane in range(width):
-                    gradients[side, i, k, lane] += poison[0, 0, lane]
+        spoil(gradients[side], poison)
 
 
 @compiled
 def _weigh(rotated: Array, values: Array, inverse: Array, beta: Array, is_tanh: bool) -> None:
     """Multiply column j of G V by -f(s_j) / s_j; values[0, j] becomes s_j / f(s_j)."""
-    d, r, width = rotated.shape
+    _, r, width = rotated.shape
     for j in range(r):
         if is_tanh:
             for lane in range(width):
@@ -182,7 +181,4 @@ def _weigh(rotated: Array, values: Array, inverse: Array, beta: Array, is_tanh: 
                 values[0, j, lane] = math.sqrt(values[0, j, lane] ** 2 + beta[lane] ** 2)
         for lane in range(width):
             inverse[0, j, lane] = -1.0 / values[0, j, lane]
-    for i in range(d):
-        for j in range(r):
-            for lane in range(width):
-                rotated[i, j, lane] *= inverse[0, j, lane]
+    scale_columns(rotated, inverse)
