@@ -14,7 +14,7 @@ class Attempt:
     """Finished attempts of P of the L lanes in the batch, good and bad.
 
     Attributes:
-        lanes: (P,), positions in the batch.
+        lanes: (P,), positions in the batch, ascending.
         good: (P,) booleans, whether the step was accepted.
         start, step: (P,), flow time before it and its length; end: (P,), the time after it.
         state: (P, N), after the step.

@@ -86,7 +86,7 @@ class ImplicitStepper:
         never = torch.zeros(count, dtype=torch.bool, device=start.device)
         self._count = never + 1
         self.slack = tolerance.slack(_beta(self.field).expand(count))
-        self.f, self.filter, self.singular_values = self._at_start(self.y, field, coordinates)
+        self.f, self.filter, self.singular_values = self._at_start()
         self.arrival = torch.full_like(self.t, torch.inf)
         if after is not None:
             self.t, self._count = after.t, self._count + after.evaluations()
@@ -273,11 +273,10 @@ class ImplicitStepper:
     def _pair(self, states: Tensor) -> Tensor:
         return states.unflatten(-1, (2, -1, self.shape[-1]))
 
-    def _at_start(
-        self, y: Tensor, field: Field, coordinates: ReducedCoordinates
-    ) -> tuple[Tensor, FrozenMetric, Tensor]:
-        """Velocity, metric of modes arrived and singular values at the start of a step from y."""
-        spectrum = field.spectrum(coordinates, y.unflatten(1, self.shape))
+    def _at_start(self) -> tuple[Tensor, FrozenMetric, Tensor]:
+        """Velocity, metric of modes arrived and singular values at the first state."""
+        y, field = self.y, self.field
+        spectrum = field.spectrum(self.coordinates, y.unflatten(1, self.shape))
         reach = torch.zeros_like(y[:, 0])
         metric = FrozenMetric.at(self._pair(y), spectrum, _beta(field), reach, field.compiled)
         velocity = spectrum.velocity.reshape(y.shape)

@@ -10,8 +10,9 @@ Reference: Hairer, Wanner, Solving Ordinary Differential Equations II, IV.5 and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,40 +62,17 @@ class Radau:
     @classmethod
     def on(cls, stages: int, like: Tensor) -> Radau:
         """The method in the dtype and on the device of ``like``."""
-        parts = _derive(stages)
-
-        def cast(x: NDArray[np.floating]) -> Tensor:
-            return torch.as_tensor(x, dtype=like.dtype, device=like.device)
-
-        return cls(
-            nodes=cast(parts.nodes),
-            matrix=cast(parts.matrix),
-            inverse=cast(parts.inverse),
-            lower=cast(parts.lower),
-            lower_inverse=cast(np.linalg.inv(parts.lower)),
-            real=parts.real,
-            start_weight=parts.start_weight,
-            error=cast(parts.error),
-            powers=cast(parts.powers),
-            coefficients=cast(parts.coefficients),
-        )
-
-
-@dataclass(frozen=True)
-class _Parts:
-    nodes: Array
-    matrix: Array
-    inverse: Array
-    lower: Array
-    real: float
-    start_weight: float
-    error: Array
-    powers: Array
-    coefficients: Array
+        method = _derive(stages)
+        parts = {field.name: getattr(method, field.name) for field in fields(cls)}
+        cast: dict[str, Any] = {
+            name: x.to(like) for name, x in parts.items() if isinstance(x, Tensor)
+        }
+        return replace(method, **cast)
 
 
 @cache
-def _derive(stages: int) -> _Parts:
+def _derive(stages: int) -> Radau:
+    """The method in float64 on the CPU."""
     if stages < 1 or stages % 2 == 0:
         raise ValueError(f"stages: an odd number is expected; given {stages}")
     difference = Legendre.basis(stages) - Legendre.basis(stages - 1)
@@ -112,16 +90,17 @@ def _derive(stages: int) -> _Parts:
     start_weight = 1 / real
     moments = 1 / powers - start_weight * (powers == 1)
     quadrature = np.linalg.solve(vandermonde.T, moments)
-    return _Parts(
-        nodes=nodes,
-        matrix=matrix,
-        inverse=inverse,
-        lower=lower,
+    return Radau(
+        nodes=torch.from_numpy(nodes),
+        matrix=torch.from_numpy(matrix),
+        inverse=torch.from_numpy(inverse),
+        lower=torch.from_numpy(lower),
+        lower_inverse=torch.from_numpy(np.linalg.inv(lower)),
         real=real,
         start_weight=start_weight,
-        error=(quadrature - matrix[-1]) @ inverse,
-        powers=powers.astype(float),
-        coefficients=np.linalg.inv(np.asarray(nodes[:, None] ** powers, dtype=np.float64)),
+        error=torch.from_numpy((quadrature - matrix[-1]) @ inverse),
+        powers=torch.from_numpy(powers.astype(np.float64)),
+        coefficients=torch.from_numpy(np.linalg.inv(nodes[:, None] ** powers)),
     )
 
 
