@@ -8,7 +8,7 @@ from torch import Tensor
 from flows.attempt import Attempt
 from flows.coordinates import Coordinates
 from flows.fields import Field
-from flows.runge_kutta import Method
+from flows.runge_kutta import Method, Trial
 from flows.tolerance import Tolerance
 
 SAFETY, SLOWEST, FASTEST = 0.9, 0.2, 10.0
@@ -48,32 +48,29 @@ class ExplicitStepper:
         final = self.h >= left * (1 - 1e-10)
         h = torch.where(final, left, self.h)
         start, y = self.t, self.y
-        step = self.method.step(self._velocity, y, self.f, h, self._room)
-        K, y1 = step.K, step.end
+        trial = self._trial(h)
+        y1, f1 = trial.end, trial.velocity
         # A state that is not finite has a velocity that is not, and that is part of the estimate.
-        error = self.method.error(K, h, self.tolerance.scale(y, y1)).nan_to_num(torch.inf)
+        error = trial.error.nan_to_num(torch.inf)
         good = error <= 1.0
 
         # The estimate is of the order of the solution carried on, one below its local error.
         factor = SAFETY * error ** (-1.0 / self.method.tableau.order)
         shorter = h * factor.clamp(SLOWEST, FASTEST)
         # After a rejection the step may only shrink, as it does for an error above 1.
-        longer = torch.minimum(shorter, self.method.stable_step(step))
+        longer = torch.minimum(shorter, trial.stable)
         t1 = torch.where(final, self.end, start + h)
         self.t, self.h = torch.where(good, t1, start), torch.where(good, longer, shorter)
         if bool(good.all()):
-            self.y, self.f = y1, K[-1]
+            self.y, self.f = y1, f1
         else:
-            self.y, self.f = (torch.where(good[:, None], *x) for x in ((y1, y), (K[-1], K[0])))
+            self.y, self.f = (torch.where(good[:, None], *x) for x in ((y1, y), (f1, self.f)))
         short = FAR * self.h < self.y.abs().amax(-1)
         self._strain = (self._strain + 1) * short
         self._evaluations += self.method.tableau.stages
 
-        def within(index: Tensor, theta: Tensor) -> Tensor:
-            return self.method.interpolate(y[index], h[index], K[:, index], theta)
-
         lanes = torch.arange(len(h), device=h.device)
-        return Attempt(lanes, good, start, h, t1, y1, within)
+        return Attempt(lanes, good, start, h, t1, y1, trial.within)
 
     def stiff(self) -> bool:
         """Whether half of the lanes that are left are held up."""
@@ -90,6 +87,12 @@ class ExplicitStepper:
         self.t, self.h, self._strain = self.t[stay], self.h[stay], self._strain[stay]
         self.y, self.f = self.y[stay], self.f[stay]
         self._room = self.method.room(self.y)
+
+    def _trial(self, h: Tensor) -> Trial:
+        if not self.field.steps_compiled:
+            return self.method.trial(self._velocity, self.y, self.f, h, self.tolerance, self._room)
+        y, f = (x.view(len(x), 2, -1, self.shape[-1]) for x in (self.y, self.f))
+        return self.field.compiled_step(self.coordinates, y, f, h, self.method, self.tolerance)
 
     def _velocity(self, y: Tensor) -> Tensor:
         return self.field.velocity(self.coordinates, y.unflatten(1, self.shape)).flatten(1)

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flows.compiled import compiled_spectrum, compiled_velocity
+from flows.compiled import compiled_spectrum, compiled_step, compiled_velocity
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
 from flows.problem import MatrixFactorization
+from flows.runge_kutta import Method, Trial
 from flows.spectrum import Spectrum, spectrum_of
 from flows.starts import Factors
+from flows.tolerance import Tolerance
 from geometry.errors import require_nonnegative
 from geometry.names import unknown_name
 from geometry.polar import ROUTES, Route, msign, orthogonalize, smoothed_msign
@@ -94,6 +96,25 @@ class Field:
         return spectrum._replace(
             velocity=torch.where(finite[..., None], spectrum.velocity, torch.nan)
         )
+
+    @property
+    def steps_compiled(self) -> bool:
+        """Whether the compiled kernel takes whole explicit steps."""
+        return self.compiled and self.smoothing == "sqrt"
+
+    def compiled_step(
+        self,
+        coordinates: Coordinates,
+        y: Tensor,
+        f: Tensor,
+        h: Tensor,
+        method: Method,
+        tolerance: Tolerance,
+    ) -> Trial:
+        """An explicit step of states y (L, 2, d, r) with velocities f, by the compiled kernel."""
+        beta, _ = self._beta
+        target, l2, decay = self._target(coordinates), self.problem.l2, self.weight_decay
+        return compiled_step(y, f, h, method, tolerance, target, beta, l2, decay)
 
     def select(self, lanes: Tensor) -> Field:
         """The field of some of the lanes."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flows.tableaux import Tableau
+from flows.tolerance import Tolerance
 
 Velocity = Callable[[Tensor], Tensor]
 
@@ -26,6 +27,24 @@ class Step:
     K: Tensor
     end: Tensor
     previous: Tensor
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One attempted step of every lane.
+
+    Attributes:
+        end, velocity: (L, N), the state after it and its velocity.
+        error: (L,), the scaled local error; the step is good where it is at most 1.
+        stable: (L,), the longest step within the stability interval.
+        within: (index (E,) into the lanes, theta (E,)) to states (E, N) at theta of the step.
+    """
+
+    end: Tensor
+    velocity: Tensor
+    error: Tensor
+    stable: Tensor
+    within: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,18 +93,39 @@ class Method:
         error = torch.mv(K.flatten(1).mT, self.errors).view(scale.shape)
         return h * error.div_(scale).abs_().amax(-1)
 
-    def stable_step(self, step: Step) -> Tensor:
+    def stable_step(self, apart: Tensor, change: Tensor) -> Tensor:
         """The longest step, (L,), within the method's stability interval on the real axis.
 
-        The field's Lipschitz constant is read off the last two stages, which lie at the same time
-        (Hairer, Wanner, Solving ODEs II, IV.2). Without this cap a converged mode is not damped
-        but kept at the size where the error estimate just notices it.
+        The field's Lipschitz constant is read off the last two stages, which lie at the same time:
+        how far ``apart`` their states are, and by how much their velocities ``change`` (Hairer,
+        Wanner, Solving ODEs II, IV.2). Without this cap a converged mode is not damped but kept at
+        the size where the error estimate just notices it.
         """
-        apart = torch.linalg.vector_norm(step.end - step.previous, dim=-1)
-        change = torch.linalg.vector_norm(step.K[-1] - step.K[-2], dim=-1)
         limit = (STABILITY_SHARE * self.tableau.stability) * apart / change
         # Stages that coincide to the last bit (0, or 0 / 0) say nothing.
         return torch.where(limit > 0, limit, torch.inf)
+
+    def trial(
+        self,
+        velocity: Velocity,
+        y: Tensor,
+        f: Tensor,
+        h: Tensor,
+        tolerance: Tolerance,
+        room: Tensor | None = None,
+    ) -> Trial:
+        """A :meth:`step` and what an adaptive integration wants to know of it."""
+        step = self.step(velocity, y, f, h, room)
+        K = step.K
+        apart = torch.linalg.vector_norm(step.end - step.previous, dim=-1)
+        change = torch.linalg.vector_norm(K[-1] - K[-2], dim=-1)
+
+        def within(index: Tensor, theta: Tensor) -> Tensor:
+            return self.interpolate(y[index], h[index], K[:, index], theta)
+
+        error = self.error(K, h, tolerance.scale(y, step.end))
+        # The room is used again, its last stage goes on.
+        return Trial(step.end, K[-1].clone(), error, self.stable_step(apart, change), within)
 
     def interpolate(self, y: Tensor, h: Tensor, K: Tensor, theta: Tensor) -> Tensor:
         """The dense output at y(t + theta h), all arguments per lane, (L, N)."""

@@ -10,6 +10,7 @@ from flows.compiled.calls import (
     compiled_factorisation,
     compiled_solution,
     compiled_spectrum,
+    compiled_step,
     compiled_velocity,
     why_unavailable,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "compiled_factorisation",
     "compiled_solution",
     "compiled_spectrum",
+    "compiled_step",
     "compiled_velocity",
     "why_unavailable",
 ]

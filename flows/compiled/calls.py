@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flows.runge_kutta import Method, Trial
 from flows.spectrum import Spectrum
+from flows.tolerance import Tolerance
 from geometry.names import unknown_name
 from geometry.smoothing import SMOOTHINGS
 
@@ -72,23 +74,96 @@ def compiled_velocity(
 
     The first call in a process loads the kernel, the first on a machine compiles it.
     """
-    _, _, d, r = _lanes("states", states)
+    lanes, _, d, _ = _lanes("states", states)
+    if smoothing != "sqrt":
+        return compiled_spectrum(states, target, beta, l2, smoothing).velocity
     velocity = np.empty(states.shape)
-    nothing = np.empty((0, 2, d, r)), np.empty((0, 2, r, r)), np.empty((0, 2, r))
-    _fill(states, target, beta, l2, smoothing, velocity, *nothing, nothing[-1])
+    kernel = _kernel("velocity")
+    arrays = _array("states", states, states.shape), _array("target", target, (lanes, d, d))
+    _require_in_range(
+        kernel.fill_velocity(*arrays, _scales(beta, lanes), float(l2), velocity), beta
+    )
     return torch.from_numpy(velocity)
+
+
+def compiled_step(
+    y: Tensor,
+    f: Tensor,
+    h: Tensor,
+    method: Method,
+    tolerance: Tolerance,
+    target: Tensor,
+    beta: Tensor,
+    l2: float,
+    decay: float,
+) -> Trial:
+    """What ``method.trial`` is, for the square-root smoothing.
+
+    A lane's result depends on no other lane and on no position, to the bit.
+
+    Args:
+        y, f: (L, 2, d, r), states and velocities before the step. h: (L,), its length.
+        target: (L, d, d). beta: (L,). l2, decay: coupled and decoupled regularisation.
+
+    Raises:
+        ValueError: another dtype, device, layout or shape; beta out of range.
+        KernelUnavailable: numba cannot be imported.
+    """
+    lanes, _, d, r = _lanes("states", y)
+    kernel = _kernel("step")
+    count, size = method.tableau.stages + 1, 2 * d * r
+    assert method.tableau.error is not None
+    blocks = -(-lanes // kernel.WIDTH)
+    stages = np.empty((blocks, count, size, kernel.WIDTH))
+    ends, measured = np.empty((2, *y.shape)), np.empty((3, lanes))
+    _require_in_range(
+        kernel.fill_step(
+            _array("states", y, y.shape),
+            _array("velocities", f, y.shape),
+            _array("steps", h, (lanes,)),
+            _array("target", target, (lanes, d, d)),
+            _scales(beta, lanes),
+            l2,
+            decay,
+            method.tableau.rows,
+            method.tableau.error,
+            tolerance.rtol,
+            tolerance.atol,
+            stages,
+            ends,
+            measured,
+        ),
+        beta,
+    )
+    K = torch.from_numpy(stages)
+    end, velocity = torch.from_numpy(ends).flatten(2)
+    error, apart, change = torch.from_numpy(measured)
+
+    def within(index: Tensor, theta: Tensor) -> Tensor:
+        block, lane = index // kernel.WIDTH, index % kernel.WIDTH
+        inside = K[block, :, :, lane].transpose(0, 1)
+        return method.interpolate(y.flatten(1)[index], h[index], inside, theta)
+
+    return Trial(end, velocity, error, method.stable_step(apart, change), within)
 
 
 def compiled_spectrum(
     states: Tensor, target: Tensor, beta: float | Tensor, l2: float = 0.0, smoothing: str = "sqrt"
 ) -> Spectrum:
-    """:func:`compiled_velocity`, to the bit, and the gradients and spectra that it is made of.
+    """The velocity as :func:`compiled_velocity` has it, and what it is made of.
 
+    The velocities agree to round-off: this one is made by the singular vectors, that one without.
     Arguments and errors are the same. Lanes that are NaN are so in every output.
     """
+    if smoothing not in SMOOTHINGS:
+        raise unknown_name("smoothing", smoothing, SMOOTHINGS)
     lanes, _, d, r = _lanes("states", states)
     filled = _empty((lanes, 2), (d, r), (d, r), (r, r), (r,), (r,))
-    _fill(states, target, beta, l2, smoothing, *filled)
+    arrays = _array("states", states, states.shape), _array("target", target, (lanes, d, d))
+    is_tanh, scales = smoothing == "tanh", _scales(beta, lanes)
+    _require_in_range(
+        _kernel("spectrum").fill_spectrum(*arrays, scales, float(l2), is_tanh, *filled), beta
+    )
     return Spectrum(*map(torch.from_numpy, filled))
 
 
@@ -177,30 +252,10 @@ def _kernel(name: str) -> ModuleType:
     return importlib.import_module(f"flows.compiled.{name}")
 
 
-def _fill(
-    states: Tensor,
-    target: Tensor,
-    beta: float | Tensor,
-    l2: float,
-    smoothing: str,
-    *filled: Array,
-) -> None:
-    if smoothing not in SMOOTHINGS:
-        raise unknown_name("smoothing", smoothing, SMOOTHINGS)
-    lanes, _, d, _ = states.shape
-    kernel = _kernel("velocity")
-    in_range = kernel.fill_velocity(
-        _array("states", states, states.shape),
-        _array("target", target, (lanes, d, d)),
-        _scales(beta, lanes),
-        float(l2),
-        smoothing == "tanh",
-        *filled,
-    )
-    if not in_range:
-        raise ValueError(
-            f"beta must be finite and >= {kernel.SMALLEST_BETA:g} in every lane, given {beta}"
-        )
+def _require_in_range(is_in_range: bool, beta: float | Tensor) -> None:
+    if not is_in_range:
+        smallest = _kernel("velocity").SMALLEST_BETA
+        raise ValueError(f"beta must be finite and >= {smallest:g} in every lane, given {beta}")
 
 
 def _lanes(name: str, tensor: Tensor) -> tuple[int, ...]:

@@ -1,0 +1,98 @@
+"""Eigenvectors of H = G^T G + beta^2 I, without H: one-sided Jacobi rotations.
+
+[G; beta I] = Q R, and rotations make the columns of R^T orthogonal (Hestenes 1958; on R^T they take
+fewer sweeps and shorter columns, Drmac and Veselic 2008). Those columns are V diag(p), p^2 the
+eigenvalues of H: no rotation has to be accumulated, no condition number is squared.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from flows.compiled.blocks import Array, apart, within
+from flows.compiled.lanes import (
+    Lanes,
+    anywhere,
+    at,
+    every,
+    magnitude,
+    put,
+    root,
+    where,
+    with_sign,
+)
+
+# 8 x 8 takes about seven; LAPACK's dgesvj gives up after thirty, too.
+SWEEPS: Final = 30
+EPSILON: Final = 2.0**-52
+
+
+@apart
+def orthogonalize(x: Array, squares: Array) -> Lanes:
+    """Rotate the columns x[p] (r, WIDTH) pairwise until they are orthogonal to round-off.
+
+    squares[0, p] become their squared lengths.
+
+    Returns:
+        The poison, NaN in lanes that rotate still in the last of SWEEPS sweeps; none is known.
+    """
+    r = len(x)
+    # Rounding leaves overlaps of about sqrt(r) u; what is below is orthogonal.
+    negligible = r * EPSILON**2
+    moved = every(0.0)
+    for _ in range(SWEEPS):
+        # Afresh in each sweep: the updates below cancel where a column loses most of its length.
+        for p in range(r):
+            put(squares, 0, p, _overlap(x, p, p))
+        moved = every(0.0)
+        for p in range(r - 1):
+            for q in range(p + 1, r):
+                overlap = _overlap(x, p, q)
+                limit = negligible * at(squares, 0, p) * at(squares, 0, q)
+                needed = overlap * overlap > limit
+                if anywhere(needed):
+                    _rotate(x, squares, p, q, overlap, needed)
+                    moved = where(needed, 1.0, moved)
+        if not anywhere(moved > 0.0):
+            break
+    return where(moved > 0.0, math.nan, 0.0)
+
+
+@within
+def _overlap(x: Array, p: int, q: int) -> Lanes:
+    total = every(0.0)
+    for i in range(len(x)):
+        total += at(x, p, i) * at(x, q, i)
+    return total
+
+
+@within
+def _rotate(x: Array, squares: Array, p: int, q: int, overlap: Lanes, needed: Lanes) -> None:
+    """Make columns p and q orthogonal by the smaller rotation, in lanes that need it.
+
+    tan 2t = 2 overlap / (n_q - n_p), n their squared lengths.
+    """
+    n_p, n_q = at(squares, 0, p), at(squares, 0, q)
+    difference = n_q - n_p
+    inverse = 1.0 / root(difference * difference + 4.0 * overlap * overlap)
+    c = root(0.5 + 0.5 * magnitude(difference) * inverse)
+    s = with_sign(overlap, overlap * difference) * inverse / c
+    shift = s * overlap / c
+    # Selections, not branches: a 0 / 0 of columns that are orthogonal already ends here.
+    put(squares, 0, p, where(needed, n_p - shift, n_p))
+    put(squares, 0, q, where(needed, n_q + shift, n_q))
+    c, s = where(needed, c, 1.0), where(needed, s, 0.0)
+    for i in range(len(x)):
+        u, v = at(x, p, i), at(x, q, i)
+        put(x, p, i, c * u - s * v)
+        put(x, q, i, s * u + c * v)
+
+
+@apart
+def normalize(basis: Array, squares: Array) -> None:
+    """Rows basis[j] of the squared lengths given: to length one."""
+    for j in range(len(basis)):
+        inverse = 1.0 / root(at(squares, 0, j))
+        for k in range(len(basis)):
+            put(basis, j, k, at(basis, j, k) * inverse)
