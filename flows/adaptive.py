@@ -1,8 +1,9 @@
 """Adaptive integration of many lanes: each has its own step, error control and stop.
 
-A stepper works on all lanes of the batch at once and reports the attempts that came to an end; here
-the results go to the record, arrivals are located, and lanes that reached the end or have converged
-leave the batch.
+A stepper works on all lanes of the batch at once and reports the attempts that came to an end,
+several in a row; here the results go to the record, arrivals are located, and lanes that reached
+the end or have converged leave the batch. Nothing here is done for every step, nor does a GPU have
+to be waited for at every step: to look costs as much as to step.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flows.arrivals import Levels, locate
-from flows.attempt import Attempt, Stepper
+from flows.attempt import Attempts, Stepper
 from flows.convergence import Convergence
 from flows.coordinates import Coordinates
 from flows.errors import IntegrationError
@@ -63,40 +64,40 @@ class AdaptiveRun:
 
     def to_end(self) -> None:
         """Fill the record, or raise IntegrationError."""
+        most = self.control.max_steps
         while len(self.lanes):
-            attempt = self.stepper.attempt()
-            if attempt is None:
+            spent = self.record.attempts(self.lanes)
+            left = most - int(spent.max())
+            if left <= 0:
+                slowest = int(self.stepper.t.where(spent >= most, torch.inf).argmin())
+                self._fail(f"{most} steps were not enough", slowest)
+            attempts = self.stepper.advance(left)
+            if attempts is None:
                 continue
-            self._finish(attempt)
+            self._finish(attempts)
             if not len(self.lanes):
                 return
             if self.control.progress is not None:
                 self.control.progress(float(self.stepper.t.min()) / self.end)
             if self.control.successor is not None and self.stepper.stiff():
                 self.stepper = self.control.successor(self.stepper, self.coordinates, self.lanes)
-            spent = self.record.attempts(self.lanes) >= self.control.max_steps
-            if bool(spent.any()):
-                reason = f"{self.control.max_steps} steps were not enough"
-                self._fail(reason, int(self.stepper.t.where(spent, torch.inf).argmin()))
 
-    def _finish(self, attempt: Attempt) -> None:
+    def _finish(self, attempts: Attempts) -> None:
         lanes, coordinates = self.lanes, self.coordinates
-        if len(attempt.lanes) < len(lanes):
-            lanes, coordinates = lanes[attempt.lanes], coordinates.select(attempt.lanes)
-        states = attempt.state.unflatten(1, self.shape)
-        self.record.count(lanes, attempt.good)
+        if len(attempts.lanes) < len(lanes):
+            lanes, coordinates = lanes[attempts.lanes], coordinates.select(attempts.lanes)
+        states = attempts.states.unflatten(-1, self.shape).transpose(0, 1)
+        live = attempts.start < self.end
         done = self.stepper.t >= self.end
-        if bool(attempt.good.any()):
-            self._outputs(attempt, lanes)
-            if self.excess.shape[1]:
-                self._arrivals(attempt, lanes, coordinates, states)
-            if self.control.stop is not None:
-                moving = attempt.good & ~done[attempt.lanes]
-                converged = moving & self.control.stop.reached(coordinates, states)
-                if bool(converged.any()):
-                    self.record.hold(lanes[converged], states[converged])
-                    self.record.stop_times[lanes[converged]] = attempt.end[converged]
-                    done[attempt.lanes[converged]] = True
+        if self.control.stop is not None:
+            converged = self.control.stop.reached(coordinates, states[:, -1])
+            if bool(converged.any()):
+                which = converged.nonzero().squeeze(-1)
+                live &= self._stop(which, attempts, lanes, coordinates, states, done)
+        self.record.count(lanes, live, attempts.good, attempts.evaluations)
+        self._outputs(attempts, live, lanes)
+        if self.excess.shape[1]:
+            self._arrivals(attempts, live, lanes, coordinates, states)
         stuck = self.stepper.stuck()
         if bool(stuck.any()):
             reason = "the step fell below round-off: the state or the field is not finite, or jumps"
@@ -104,38 +105,75 @@ class AdaptiveRun:
         if bool(done.any()):
             self._leave(done)
 
-    def _outputs(self, attempt: Attempt, lanes: Tensor) -> None:
-        position, index = self.record.due(lanes, attempt.end.where(attempt.good, -1.0))
-        if not len(position):
+    def _stop(
+        self,
+        which: Tensor,
+        attempts: Attempts,
+        lanes: Tensor,
+        coordinates: Coordinates,
+        states: Tensor,
+        done: Tensor,
+    ) -> Tensor:
+        """Stop lanes ``which``, converged by now, in the first state in which they were.
+
+        Returns:
+            (M, P) booleans, the attempts up to the one that led there.
+        """
+        assert self.control.stop is not None
+        there = coordinates.select(which)
+        reached = torch.zeros_like(attempts.good)
+        for number in range(len(reached)):
+            reached[number, which] = self.control.stop.reached(there, states[which, number])
+        reached &= attempts.good & (attempts.end < self.end)
+        behind = reached.cumsum(0)
+        which = (behind[-1] > 0).nonzero().squeeze(-1)
+        first = reached.to(torch.uint8).argmax(0)[which]
+        self.record.stop(lanes[which], attempts.end[first, which], states[which, first])
+        done[attempts.lanes[which]] = True
+        return (behind == 0) | (reached & (behind == 1))
+
+    def _outputs(self, attempts: Attempts, live: Tensor, lanes: Tensor) -> None:
+        end = attempts.end.where(live, attempts.start)
+        number, position, index = self.record.due(attempts.start, end)
+        if not len(index):
             return
-        theta = (self.record.times[index] - attempt.start[position]) / attempt.step[position]
-        states = attempt.within(position, theta).unflatten(1, self.shape)
+        start, step = attempts.start[number, position], attempts.step[number, position]
+        theta = (self.record.times[index] - start) / step
+        states = attempts.within(number, position, theta).unflatten(1, self.shape)
         self.record.write(lanes[position], index, states)
 
     def _arrivals(
-        self, attempt: Attempt, lanes: Tensor, coordinates: Coordinates, states: Tensor
+        self,
+        attempts: Attempts,
+        live: Tensor,
+        lanes: Tensor,
+        coordinates: Coordinates,
+        states: Tensor,
     ) -> None:
-        before, after = self.excess[attempt.lanes], self.levels.excess(coordinates, states)
-        good = attempt.good[:, None, None]
-        rising = good & (before < 0) & (after >= 0)
-        if bool(rising.any()):
-            rising &= torch.isinf(self.record.arrivals[lanes])
-            events = rising.nonzero()
-            position, fraction, mode = events.unbind(-1)
-            there = coordinates.select(position)
+        after = self.levels.excess(coordinates, states)
+        before = torch.cat([self.excess[attempts.lanes, None], after[:, :-1]], dim=1)
+        self.excess[attempts.lanes] = after[:, -1]
+        rising = (before < 0) & (after >= 0) & live.mT[..., None, None]
+        if not bool(rising.any()):
+            return
+        rising &= torch.isinf(self.record.arrivals[lanes])[:, None]
+        # The first of a mode that rises twice.
+        rising &= rising.cumsum(1) == 1
+        position, number, fraction, mode = rising.nonzero().unbind(-1)
+        if not len(position):
+            return
+        there = coordinates.select(position)
 
-            def height(theta: Tensor, which: Tensor) -> Tensor:
-                inside = attempt.within(position, theta).unflatten(1, self.shape)
-                return self.levels.excess(there, inside)[which, fraction, mode]
+        def height(theta: Tensor, which: Tensor) -> Tensor:
+            inside = attempts.within(number, position, theta).unflatten(1, self.shape)
+            return self.levels.excess(there, inside)[which, fraction, mode]
 
-            below, above = (x[position, fraction, mode] for x in (before, after))
-            theta = locate(height, below, above)
-            arrived = attempt.start[position] + theta * attempt.step[position]
-            self.record.arrivals[lanes[position], fraction, mode] = arrived
-        self.excess[attempt.lanes] = torch.where(good, after, before)
+        below, above = (x[position, number, fraction, mode] for x in (before, after))
+        theta = locate(height, below, above)
+        start, step = attempts.start[number, position], attempts.step[number, position]
+        self.record.arrivals[lanes[position], fraction, mode] = start + theta * step
 
     def _leave(self, done: Tensor) -> None:
-        self.record.evaluations[self.lanes[done]] = self.stepper.evaluations()[done]
         stay = (~done).nonzero().squeeze(-1)
         self.stepper.select(stay)
         self.coordinates = self.coordinates.select(stay)

@@ -18,8 +18,8 @@ class Levels:
     values: Tensor
 
     def excess(self, coordinates: Coordinates, states: Tensor) -> Tensor:
-        """d_i - f sigma_i of states (L, p + q, r), (L, F, k)."""
-        return coordinates.mode_values(states)[:, None, :] - self.values
+        """d_i - f sigma_i of states (L, ..., p + q, r), (L, ..., F, k)."""
+        return coordinates.mode_values(states)[..., None, :] - self.values
 
 
 def locate(

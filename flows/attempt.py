@@ -10,15 +10,18 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """Finished attempts of P of the L lanes in the batch, good and bad.
+class Attempts:
+    """M finished attempts in a row, good and bad, of P of the L lanes in the batch.
 
     Attributes:
         lanes: (P,), positions in the batch, ascending.
-        good: (P,) booleans, whether the step was accepted.
-        start, step: (P,), flow time before it and its length; end: (P,), the time after it.
-        state: (P, N), after the step.
-        within: (index (E,) into the P, theta (E,)) to states (E, N) at start + theta step.
+        good: (M, P) booleans, whether the step was accepted.
+        start, step: (M, P), flow time before it and its length.
+        end: (M, P), the time after it: ``start`` where it was not accepted, or left nothing to do.
+        states: (M, P, N), after it, moved or not.
+        evaluations: (M, P), right-hand sides of the lane so far.
+        within: (number (E,) into the M, index (E,) into the P, theta (E,)) to states (E, N) at
+            start + theta step.
     """
 
     lanes: Tensor
@@ -26,8 +29,9 @@ class Attempt:
     start: Tensor
     step: Tensor
     end: Tensor
-    state: Tensor
-    within: Callable[[Tensor, Tensor], Tensor]
+    states: Tensor
+    evaluations: Tensor
+    within: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Stepper(Protocol):
@@ -41,17 +45,18 @@ class Stepper(Protocol):
     y: Tensor
     f: Tensor
 
-    def attempt(self) -> Attempt | None:
-        """Work on every lane of the batch; what came to an end with it, if anything did."""
+    def advance(self, most: int) -> Attempts | None:
+        """Work on every lane of the batch; what came to an end with it, if anything did.
+
+        Args:
+            most: attempts a lane that may be made, at least 1.
+        """
 
     def stiff(self) -> bool:
         """Whether another method had better take over."""
 
     def stuck(self) -> Tensor:
         """(L,) booleans: lanes whose step fell below round-off."""
-
-    def evaluations(self) -> Tensor:
-        """(L,), right-hand sides of each lane so far."""
 
     def select(self, stay: Tensor) -> None:
         """Keep some of the lanes."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flows.attempt import Attempt
+from flows.attempt import Attempts
 from flows.coordinates import Coordinates
 from flows.fields import Field
-from flows.runge_kutta import Method, Trial
+from flows.runge_kutta import Method, PlainTrials, Trials
 from flows.tolerance import Tolerance
 
 SAFETY, SLOWEST, FASTEST = 0.9, 0.2, 10.0
+# Attempts in a row, before anybody looks at what they led to.
+SPAN = 8
 
 # A lane is stiff once STEADY steps in a row, whatever cuts them, are so short that a state which
 # moves at speed 1 needs FAR of them to go its own size. A whole stiff trajectory takes some 400
@@ -38,39 +40,57 @@ class ExplicitStepper:
         self.y = start.flatten(1)
         self.f = self._velocity(self.y)
         self.h = self._first_step()
-        self._evaluations = 2
+        self.evaluations = 2
         self._strain = torch.zeros_like(self.t, dtype=torch.long)
-        self._room = method.room(self.y)
+        self._trials = self._trials_of_all()
 
-    def attempt(self) -> Attempt:
+    def advance(self, most: int) -> Attempts:
+        count, before = min(most, SPAN), (self.y, self.t)
+        good, step, times, states = zip(*map(self._attempt, range(count)), strict=True)
+        stages = self.method.tableau.stages
+        spent = self.evaluations + stages * torch.arange(1, count + 1, device=self.t.device)
+        self.evaluations += stages * count
+        h, starts = torch.stack(step), torch.stack([before[1], *times[:-1]])
+        begins = (before[0], *states[:-1])
+
+        def within(number: Tensor, index: Tensor, theta: Tensor) -> Tensor:
+            y = torch.stack(begins)[number, index]
+            K = self._trials.stages(number, index)
+            return self.method.interpolate(y, h[number, index], K, theta)
+
+        return Attempts(
+            lanes=torch.arange(len(self.t), device=self.t.device),
+            good=torch.stack(good),
+            start=starts,
+            step=h,
+            end=torch.stack(times),
+            states=torch.stack(states),
+            evaluations=spent[:, None].expand(h.shape),
+            within=within,
+        )
+
+    def _attempt(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Whether it was good, its length, and the time and the state after it."""
         left = self.end - self.t
         # A step that nearly reaches the end is stretched to it, not followed by a sliver.
         final = self.h >= left * (1 - 1e-10)
         h = torch.where(final, left, self.h)
-        start, y = self.t, self.y
-        trial = self._trial(h)
-        y1, f1 = trial.end, trial.velocity
+        y1, f1, error, stable = self._trials.attempt(number, self.y, self.f, h)
         # A state that is not finite has a velocity that is not, and that is part of the estimate.
-        error = trial.error.nan_to_num(torch.inf)
+        error = error.nan_to_num(torch.inf)
         good = error <= 1.0
 
         # The estimate is of the order of the solution carried on, one below its local error.
         factor = SAFETY * error ** (-1.0 / self.method.tableau.order)
         shorter = h * factor.clamp(SLOWEST, FASTEST)
         # After a rejection the step may only shrink, as it does for an error above 1.
-        longer = torch.minimum(shorter, trial.stable)
-        t1 = torch.where(final, self.end, start + h)
-        self.t, self.h = torch.where(good, t1, start), torch.where(good, longer, shorter)
-        if bool(good.all()):
-            self.y, self.f = y1, f1
-        else:
-            self.y, self.f = (torch.where(good[:, None], *x) for x in ((y1, y), (f1, self.f)))
+        self.h = torch.where(good, torch.minimum(shorter, stable), shorter)
+        self.t = torch.where(good, torch.where(final, self.end, self.t + h), self.t)
+        moved = good[:, None]
+        self.y, self.f = torch.where(moved, y1, self.y), torch.where(moved, f1, self.f)
         short = FAR * self.h < self.y.abs().amax(-1)
         self._strain = (self._strain + 1) * short
-        self._evaluations += self.method.tableau.stages
-
-        lanes = torch.arange(len(h), device=h.device)
-        return Attempt(lanes, good, start, h, t1, y1, trial.within)
+        return good, h, self.t, self.y
 
     def stiff(self) -> bool:
         """Whether half of the lanes that are left are held up."""
@@ -79,20 +99,20 @@ class ExplicitStepper:
     def stuck(self) -> Tensor:
         return (self.h < 1e-14 * self.t.clamp_min(1e-6 * self.end)) & (self.t < self.end)
 
-    def evaluations(self) -> Tensor:
-        return torch.full_like(self._strain, self._evaluations)
-
     def select(self, stay: Tensor) -> None:
         self.coordinates, self.field = self.coordinates.select(stay), self.field.select(stay)
         self.t, self.h, self._strain = self.t[stay], self.h[stay], self._strain[stay]
         self.y, self.f = self.y[stay], self.f[stay]
-        self._room = self.method.room(self.y)
+        self._trials = self._trials_of_all()
 
-    def _trial(self, h: Tensor) -> Trial:
-        if not self.field.steps_compiled:
-            return self.method.trial(self._velocity, self.y, self.f, h, self.tolerance, self._room)
-        y, f = (x.view(len(x), 2, -1, self.shape[-1]) for x in (self.y, self.f))
-        return self.field.compiled_step(self.coordinates, y, f, h, self.method, self.tolerance)
+    def _trials_of_all(self) -> Trials:
+        y, field = self.y, self.field
+        if not field.steps_compiled:
+            return PlainTrials(self.method, self._velocity, y, self.tolerance, SPAN)
+        shape = (len(y), 2, self.shape[0] // 2, self.shape[1])
+        return field.compiled_trials(
+            self.coordinates, y.view(shape), self.method, self.tolerance, SPAN
+        )
 
     def _velocity(self, y: Tensor) -> Tensor:
         return self.field.velocity(self.coordinates, y.unflatten(1, self.shape)).flatten(1)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flows.compiled import compiled_spectrum, compiled_step, compiled_velocity
+from flows.compiled import CompiledTrials, compiled_spectrum, compiled_velocity
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
 from flows.problem import MatrixFactorization
-from flows.runge_kutta import Method, Trial
+from flows.runge_kutta import Method, Trials
 from flows.spectrum import Spectrum, spectrum_of
 from flows.starts import Factors
 from flows.tolerance import Tolerance
@@ -102,19 +102,18 @@ class Field:
         """Whether the compiled kernel takes whole explicit steps."""
         return self.compiled and self.smoothing == "sqrt"
 
-    def compiled_step(
+    def compiled_trials(
         self,
         coordinates: Coordinates,
         y: Tensor,
-        f: Tensor,
-        h: Tensor,
         method: Method,
         tolerance: Tolerance,
-    ) -> Trial:
-        """An explicit step of states y (L, 2, d, r) with velocities f, by the compiled kernel."""
+        most: int,
+    ) -> Trials:
+        """Explicit steps of states y (L, 2, d, r) by the compiled kernel."""
         beta, _ = self._beta
         target, l2, decay = self._target(coordinates), self.problem.l2, self.weight_decay
-        return compiled_step(y, f, h, method, tolerance, target, beta, l2, decay)
+        return CompiledTrials(method, y, tolerance, target, beta, l2, decay, most)
 
     def select(self, lanes: Tensor) -> Field:
         """The field of some of the lanes."""

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from flows.anderson import Anderson
-from flows.attempt import Attempt
+from flows.attempt import Attempts
 from flows.coordinates import ReducedCoordinates
 from flows.explicit import ExplicitStepper
 from flows.fields import Field
@@ -89,7 +89,7 @@ class ImplicitStepper:
         self.f, self.filter, self.singular_values = self._at_start()
         self.arrival = torch.full_like(self.t, torch.inf)
         if after is not None:
-            self.t, self._count = after.t, self._count + after.evaluations()
+            self.t, self._count = after.t, self._count + after.evaluations
         self.planned = self._first_step() if after is None else after.h
         # The last accepted step and its increments, which the next are predicted from.
         self.last_h, self.last_error = self.planned.clone(), torch.ones_like(self.t)
@@ -102,7 +102,7 @@ class ImplicitStepper:
         self.history = Anderson(self.Z)
         self._begin(torch.arange(count, device=start.device))
 
-    def attempt(self) -> Attempt | None:
+    def advance(self, most: int) -> Attempts | None:
         ratio = self._correct()
         remainder = (1 / self.slack).clamp_max(REMAINDER)
         small = self.size <= remainder * (1 / ratio - 1).clamp(0.1, 10.0)
@@ -120,9 +120,6 @@ class ImplicitStepper:
 
     def stuck(self) -> Tensor:
         return (self.planned < 1e-14 * self.t.clamp_min(1e-6 * self.end)) & (self.t < self.end)
-
-    def evaluations(self) -> Tensor:
-        return self._count
 
     def select(self, stay: Tensor) -> None:
         self.coordinates, self.field = self.coordinates.select(stay), self.field.select(stay)
@@ -177,7 +174,7 @@ class ImplicitStepper:
         self._count = self._count + STAGES
         return ratio
 
-    def _conclude(self, lanes: Tensor, settled: Tensor) -> Attempt:
+    def _conclude(self, lanes: Tensor, settled: Tensor) -> Attempts:
         """Judge the steps whose iteration is over, and begin the next."""
         method = self.method
         start, y, h, Z = self.t[lanes], self.y[lanes], self.h[lanes], self.Z[:, lanes]
@@ -219,11 +216,20 @@ class ImplicitStepper:
             self.filter.put(accepted, metric.select(accepted))
         self._begin(lanes)
 
-        def within(index: Tensor, theta: Tensor) -> Tensor:
+        def within(_: Tensor, index: Tensor, theta: Tensor) -> Tensor:
             inside = y[index] + torch.einsum("es,sen->en", method.basis_at(theta), Z[:, index])
             return torch.where(theta[:, None] == 1.0, y1[index], inside)
 
-        return Attempt(lanes, good, start, h, end, y1, within)
+        return Attempts(
+            lanes=lanes,
+            good=good[None],
+            start=start[None],
+            step=h[None],
+            end=torch.where(good, end, start)[None],
+            states=torch.where(good[:, None], y1, y)[None],
+            evaluations=self._count[lanes][None],
+            within=within,
+        )
 
     def _error(self, lanes: Tensor, y: Tensor, y1: Tensor, h: Tensor, Z: Tensor) -> Tensor:
         """The embedded estimate, filtered by (1 - h J / real)^-1: stiff parts do not count.

@@ -13,7 +13,8 @@ class Work:
     """What each lane cost, (lanes,) integers, and when it stopped.
 
     Attributes:
-        evaluations: right-hand sides. accepted, rejected: steps.
+        evaluations: right-hand sides, those of the few steps included that are tried with others in
+            a row before anybody sees that the lane has stopped. accepted, rejected: steps.
         stop_times: flow time at which the lane was converged, inf where it ran to the end.
         method, kernel: what "auto" came down to.
     """
@@ -44,40 +45,37 @@ class Record:
             3, lanes, dtype=torch.long, device=start.device
         )
         self.stop_times = start.new_full((lanes,), torch.inf)
-        self._written = torch.zeros(lanes, dtype=torch.long, device=start.device)
         if float(times[0]) == 0.0:
             self.states[:, 0] = start
-            self._written += 1
 
-    def due(self, lanes: Tensor, reached: Tensor) -> tuple[Tensor, Tensor]:
-        """The pairs (position in ``lanes``, index of a time) now to be written.
-
-        ``reached`` (len(lanes),) is the flow time up to which each lane's state is known; the
-        pairs count as written.
-        """
-        first = self._written[lanes]
-        beyond = torch.maximum(torch.searchsorted(self.times, reached, right=True), first)
-        count = beyond - first
-        position = torch.repeat_interleave(count)
-        if not len(position):
-            return position, position
-        self._written[lanes] = beyond
-        # The pairs of a lane end where the count so far does, and with the index beyond - 1.
-        shift = beyond - count.cumsum(0)
-        return position, shift[position] + torch.arange(len(position), device=lanes.device)
+    def due(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The times within (start, end] of attempts (M, P): numbers, positions and indices (E,)."""
+        first = torch.searchsorted(self.times, start.contiguous(), right=True)
+        count = torch.searchsorted(self.times, end.contiguous(), right=True) - first
+        attempt = torch.repeat_interleave(count.flatten())
+        # The times of an attempt end where the count so far does.
+        shift = (first + count).flatten() - count.flatten().cumsum(0)
+        index = shift[attempt] + torch.arange(len(attempt), device=attempt.device)
+        return attempt // start.shape[1], attempt % start.shape[1], index
 
     def write(self, lanes: Tensor, index: Tensor, states: Tensor) -> None:
         self.states[lanes, index] = states
 
-    def hold(self, lanes: Tensor, states: Tensor) -> None:
-        """Fill the remaining times of converged lanes with their last state."""
-        for lane, state in zip(lanes.tolist(), states, strict=True):
-            self.states[lane, int(self._written[lane]) :] = state
+    def stop(self, lanes: Tensor, times: Tensor, states: Tensor) -> None:
+        """Lanes that converged at ``times``: their states hold from there on."""
+        self.stop_times[lanes] = times
+        first = torch.searchsorted(self.times, times, right=True)
+        for lane, index, state in zip(lanes.tolist(), first.tolist(), states, strict=True):
+            self.states[lane, index:] = state
 
-    def count(self, lanes: Tensor, good: Tensor) -> None:
-        """One attempted step of each of ``lanes``, accepted where ``good``."""
-        self._attempted[lanes] += 1
-        self._accepted[lanes] += good
+    def count(self, lanes: Tensor, live: Tensor, good: Tensor, evaluations: Tensor) -> None:
+        """The attempts (M, P) of ``lanes``: those that are ``live``, accepted where ``good``.
+
+        The evaluations count whether they are or not: they were made.
+        """
+        self._attempted[lanes] += live.sum(0)
+        self._accepted[lanes] += (good & live).sum(0)
+        self.evaluations[lanes] = evaluations[-1]
 
     def march(self, steps: int, evaluations: int) -> None:
         """A march of every lane in fixed steps."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -29,22 +30,29 @@ class Step:
     previous: Tensor
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """One attempted step of every lane.
 
     Attributes:
         end, velocity: (L, N), the state after it and its velocity.
         error: (L,), the scaled local error; the step is good where it is at most 1.
         stable: (L,), the longest step within the stability interval.
-        within: (index (E,) into the lanes, theta (E,)) to states (E, N) at theta of the step.
     """
 
     end: Tensor
     velocity: Tensor
     error: Tensor
     stable: Tensor
-    within: Callable[[Tensor, Tensor], Tensor]
+
+
+class Trials(Protocol):
+    """What attempts steps of the lanes of a batch, and keeps the stages of the last few."""
+
+    def attempt(self, number: int, y: Tensor, f: Tensor, h: Tensor) -> Trial:
+        """A step from y (L, N), where y' = f, with the steps h (L,)."""
+
+    def stages(self, number: Tensor, index: Tensor) -> Tensor:
+        """The stages of attempts ``number`` (E,) of lanes ``index`` (E,), (S + 1, E, N)."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +74,15 @@ class Method:
         weights = tuple(row[:stage] for stage, row in enumerate(rows[1:], 1))
         return cls(tableau, weights, errors, dense)
 
-    def room(self, y: Tensor) -> Tensor:
-        """Memory for the stages of steps from y (L, N); claimed once, for fresh pages cost time."""
-        return y.new_empty(self.tableau.stages + 1, *y.shape)
-
     def step(
         self, velocity: Velocity, y: Tensor, f: Tensor, h: Tensor, K: Tensor | None = None
     ) -> Step:
-        """One step from y (L, N), where y' = f, with the steps h (L,); ``K``, room to reuse."""
-        K = self.room(y) if K is None else K
+        """One step from y (L, N), where y' = f, with the steps h (L,).
+
+        Args:
+            K: (stages + 1, L, N), room to be used: fresh pages cost time.
+        """
+        K = y.new_empty(self.tableau.stages + 1, *y.shape) if K is None else K
         K[0] = f
         end, columns, h = y, K.flatten(1).mT, h[:, None]
         for stage, weights in enumerate(self.weights, 1):
@@ -105,31 +113,35 @@ class Method:
         # Stages that coincide to the last bit (0, or 0 / 0) say nothing.
         return torch.where(limit > 0, limit, torch.inf)
 
-    def trial(
-        self,
-        velocity: Velocity,
-        y: Tensor,
-        f: Tensor,
-        h: Tensor,
-        tolerance: Tolerance,
-        room: Tensor | None = None,
-    ) -> Trial:
-        """A :meth:`step` and what an adaptive integration wants to know of it."""
-        step = self.step(velocity, y, f, h, room)
-        K = step.K
-        apart = torch.linalg.vector_norm(step.end - step.previous, dim=-1)
-        change = torch.linalg.vector_norm(K[-1] - K[-2], dim=-1)
-
-        def within(index: Tensor, theta: Tensor) -> Tensor:
-            return self.interpolate(y[index], h[index], K[:, index], theta)
-
-        error = self.error(K, h, tolerance.scale(y, step.end))
-        # The room is used again, its last stage goes on.
-        return Trial(step.end, K[-1].clone(), error, self.stable_step(apart, change), within)
-
     def interpolate(self, y: Tensor, h: Tensor, K: Tensor, theta: Tensor) -> Tensor:
         """The dense output at y(t + theta h), all arguments per lane, (L, N)."""
         assert self.dense is not None
         powers = theta[:, None].expand(-1, self.dense.shape[1]).cumprod(1)
         weights = (h[:, None] * powers) @ self.dense.mT
         return torch.baddbmm(y[:, None], weights[:, None], K.transpose(0, 1)).squeeze(1)
+
+
+class PlainTrials:
+    """Steps by torch, wherever the lanes are.
+
+    Args:
+        most: how many attempts' stages are kept.
+    """
+
+    def __init__(
+        self, method: Method, velocity: Velocity, y: Tensor, tolerance: Tolerance, most: int
+    ) -> None:
+        self._method, self._velocity, self._tolerance = method, velocity, tolerance
+        self._room = y.new_empty(most, method.tableau.stages + 1, *y.shape)
+
+    def attempt(self, number: int, y: Tensor, f: Tensor, h: Tensor) -> Trial:
+        method = self._method
+        step = method.step(self._velocity, y, f, h, self._room[number])
+        K = step.K
+        apart = torch.linalg.vector_norm(step.end - step.previous, dim=-1)
+        change = torch.linalg.vector_norm(K[-1] - K[-2], dim=-1)
+        error = method.error(K, h, self._tolerance.scale(y, step.end))
+        return Trial(step.end, K[-1], error, method.stable_step(apart, change))
+
+    def stages(self, number: Tensor, index: Tensor) -> Tensor:
+        return self._room[number, :, index].transpose(0, 1)

@@ -4,25 +4,25 @@ Importing this needs no numba; asking for a result does, and says so where numba
 """
 
 from flows.compiled.calls import (
+    CompiledTrials,
     Factorisation,
     KernelUnavailable,
     available,
     compiled_factorisation,
     compiled_solution,
     compiled_spectrum,
-    compiled_step,
     compiled_velocity,
     why_unavailable,
 )
 
 __all__ = [
+    "CompiledTrials",
     "Factorisation",
     "KernelUnavailable",
     "available",
     "compiled_factorisation",
     "compiled_solution",
     "compiled_spectrum",
-    "compiled_step",
     "compiled_velocity",
     "why_unavailable",
 ]

@@ -86,65 +86,74 @@ def compiled_velocity(
     return torch.from_numpy(velocity)
 
 
-def compiled_step(
-    y: Tensor,
-    f: Tensor,
-    h: Tensor,
-    method: Method,
-    tolerance: Tolerance,
-    target: Tensor,
-    beta: Tensor,
-    l2: float,
-    decay: float,
-) -> Trial:
-    """What ``method.trial`` is, for the square-root smoothing.
+class CompiledTrials:
+    """What ``PlainTrials`` are, for the square-root smoothing.
 
     A lane's result depends on no other lane and on no position, to the bit.
 
     Args:
-        y, f: (L, 2, d, r), states and velocities before the step. h: (L,), its length.
+        y: (L, 2, d, r), states of the shape that is to be expected.
         target: (L, d, d). beta: (L,). l2, decay: coupled and decoupled regularisation.
+        most: how many attempts' stages are kept.
 
     Raises:
         ValueError: another dtype, device, layout or shape; beta out of range.
         KernelUnavailable: numba cannot be imported.
     """
-    lanes, _, d, r = _lanes("states", y)
-    kernel = _kernel("step")
-    count, size = method.tableau.stages + 1, 2 * d * r
-    assert method.tableau.error is not None
-    blocks = -(-lanes // kernel.WIDTH)
-    stages = np.empty((blocks, count, size, kernel.WIDTH))
-    ends, measured = np.empty((2, *y.shape)), np.empty((3, lanes))
-    _require_in_range(
-        kernel.fill_step(
-            _array("states", y, y.shape),
-            _array("velocities", f, y.shape),
+
+    def __init__(
+        self,
+        method: Method,
+        y: Tensor,
+        tolerance: Tolerance,
+        target: Tensor,
+        beta: Tensor,
+        l2: float,
+        decay: float,
+        most: int,
+    ) -> None:
+        lanes, _, d, r = _lanes("states", y)
+        self._kernel = _kernel("step")
+        self._shape, self._method, self._tolerance = tuple(y.shape), method, tolerance
+        self._target = _array("target", target, (lanes, d, d))
+        self._beta, self._l2, self._decay = _scales(beta, lanes), l2, decay
+        self._width = self._kernel.WIDTH
+        blocks, count = -(-lanes // self._width), method.tableau.stages + 1
+        # Claimed once, for fresh pages cost time.
+        self._stages = np.empty((most, blocks, count, 2 * d * r, self._width))
+
+    def attempt(self, number: int, y: Tensor, f: Tensor, h: Tensor) -> Trial:
+        """A step from y (L, N), where y' = f, with the steps h (L,)."""
+        tableau, tolerance = self._method.tableau, self._tolerance
+        lanes = self._shape[0]
+        flat = (lanes, self._stages.shape[3])
+        ends, measured = np.empty((2, *self._shape)), np.empty((3, lanes))
+        is_in_range = self._kernel.fill_step(
+            _array("states", y, flat).reshape(self._shape),
+            _array("velocities", f, flat).reshape(self._shape),
             _array("steps", h, (lanes,)),
-            _array("target", target, (lanes, d, d)),
-            _scales(beta, lanes),
-            l2,
-            decay,
-            method.tableau.rows,
-            method.tableau.error,
+            self._target,
+            self._beta,
+            self._l2,
+            self._decay,
+            tableau.rows,
+            tableau.error,
             tolerance.rtol,
             tolerance.atol,
-            stages,
+            self._stages[number],
             ends,
             measured,
-        ),
-        beta,
-    )
-    K = torch.from_numpy(stages)
-    end, velocity = torch.from_numpy(ends).flatten(2)
-    error, apart, change = torch.from_numpy(measured)
+        )
+        _require_in_range(is_in_range, torch.from_numpy(self._beta))
+        end, velocity = torch.from_numpy(ends).flatten(2)
+        error, apart, change = torch.from_numpy(measured)
+        return Trial(end, velocity, error, self._method.stable_step(apart, change))
 
-    def within(index: Tensor, theta: Tensor) -> Tensor:
-        block, lane = index // kernel.WIDTH, index % kernel.WIDTH
-        inside = K[block, :, :, lane].transpose(0, 1)
-        return method.interpolate(y.flatten(1)[index], h[index], inside, theta)
-
-    return Trial(end, velocity, error, method.stable_step(apart, change), within)
+    def stages(self, number: Tensor, index: Tensor) -> Tensor:
+        """The stages of attempts ``number`` (E,) of lanes ``index`` (E,), (S + 1, E, N)."""
+        block, lane = index // self._width, index % self._width
+        kept = torch.from_numpy(self._stages)
+        return kept[number, block, :, :, lane].transpose(0, 1)
 
 
 def compiled_spectrum(

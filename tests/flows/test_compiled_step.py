@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from flows import MatrixFactorization, spectral_flow
-from flows.compiled import compiled_step
+from flows.compiled import CompiledTrials
 from flows.coordinates import ReducedCoordinates
-from flows.fields import Field
-from flows.runge_kutta import Method, Step, Trial
+from flows.runge_kutta import Method, PlainTrials, Step, Trials
 from flows.tableaux import TABLEAUX, Tableau
 from flows.tolerance import Tolerance
 
@@ -47,42 +46,52 @@ class Case:
         )
         B, A = problem.gaussian_init(0.3, seed=range(LANES))
         self.coordinates = ReducedCoordinates.of(problem, B, A)
-        self.y = self.coordinates.restrict(B, A).unflatten(-2, (2, -1)).contiguous()
+        self.y = self.coordinates.restrict(B, A).flatten(1)
         self.beta = torch.logspace(-2, 0, LANES, dtype=torch.float64)
         self.h = torch.logspace(-3, -1, LANES, dtype=torch.float64).flip(0).contiguous()
         self.field = spectral_flow(problem, self.beta, route="svd", weight_decay=decay)
         self.f = self.velocity(self.y)
         self.method = Method.on(tableau(method), self.y)
 
-    def velocity(self, y: Tensor) -> Tensor:
-        moved: Tensor = self.field.velocity(self.coordinates, y.flatten(1, 2))
-        return moved.view_as(y)
+    def pairs(self, y: Tensor) -> Tensor:
+        return y.view(len(y), 2, -1, 4)
 
-    def flat_velocity(self, y: Tensor) -> Tensor:
-        return self.velocity(y.view_as(self.y)).flatten(1)
+    def velocity(self, y: Tensor) -> Tensor:
+        pairs = self.pairs(y).flatten(1, 2)
+        return self.field.velocity(self.coordinates, pairs).flatten(1)
 
     def plain_step(self) -> Step:
-        y, f = self.y.flatten(1), self.f.flatten(1)
-        return self.method.step(self.flat_velocity, y, f, self.h)
+        return self.method.step(self.velocity, self.y, self.f, self.h)
 
-    def plain(self) -> Trial:
-        y, f = self.y.flatten(1), self.f.flatten(1)
-        return self.method.trial(self.flat_velocity, y, f, self.h, TOLERANCE)
+    def plain(self) -> Attempt:
+        trials = PlainTrials(self.method, self.velocity, self.y, TOLERANCE, 1)
+        return Attempt(self, torch.arange(LANES), trials)
 
-    def compiled(self, lanes: Tensor | None = None) -> Trial:
+    def compiled(self, lanes: Tensor | None = None) -> Attempt:
         index = torch.arange(LANES) if lanes is None else lanes
-        field: Field = self.field.select(index)
-        return field.compiled_step(
-            self.coordinates.select(index),
-            self.y[index],
-            self.f[index],
-            self.h[index],
-            self.method,
-            TOLERANCE,
+        field, there = self.field.select(index), self.coordinates.select(index)
+        pairs = self.pairs(self.y[index])
+        return Attempt(
+            self, index, field.compiled_trials(there, pairs, self.method, TOLERANCE, 2), number=1
         )
 
 
-def assert_same(one: Trial, other: Trial, of_one: Tensor) -> None:
+class Attempt:
+    """One attempt of some lanes of a case."""
+
+    def __init__(self, case: Case, lanes: Tensor, trials: Trials, number: int = 0) -> None:
+        self.y, self.h, self.method = case.y[lanes], case.h[lanes], case.method
+        self.trials, self.number = trials, number
+        self.end, self.velocity, self.error, self.stable = trials.attempt(
+            number, self.y, case.f[lanes], self.h
+        )
+
+    def within(self, index: Tensor, theta: Tensor) -> Tensor:
+        K = self.trials.stages(torch.full_like(index, self.number), index)
+        return self.method.interpolate(self.y[index], self.h[index], K, theta)
+
+
+def assert_same(one: Attempt, other: Attempt, of_one: Tensor) -> None:
     """To the bit."""
     for name in ("end", "velocity", "error", "stable"):
         assert torch.equal(getattr(one, name), getattr(other, name)[of_one]), name
@@ -100,7 +109,7 @@ def test_agrees_with_the_plain_step(name: str, l2: float, decay: float) -> None:
     assert float((given.end - expected.end).abs().max()) <= bound
     assert float((given.velocity - expected.velocity).abs().max()) <= 10 * bound
     # The sum of the estimate cancels: what its terms are rounded to is what is left of it.
-    scale = TOLERANCE.scale(case.y.flatten(1), given.end).amin(-1)
+    scale = TOLERANCE.scale(case.y, given.end).amin(-1)
     noise = bound * case.h / scale
     assert bool(((given.error - expected.error).abs() <= noise + 1e-9 * given.error).all())
     if TABLEAUX[name].stages > 1:
@@ -130,7 +139,7 @@ def test_lanes_do_not_depend_on_each_other() -> None:
 def test_lanes_that_are_not_finite_trouble_no_other(bad: float) -> None:
     case = Case()
     sound = case.compiled()
-    case.y[3, 1, 2] = bad
+    case.y[3, 2] = bad
     spoilt = case.compiled()
     assert math.isnan(float(spoilt.error[3]))
     others = torch.arange(LANES)[torch.arange(LANES) != 3]
@@ -143,19 +152,23 @@ def test_a_step_of_no_length_moves_nothing_and_bounds_nothing() -> None:
     case.h = torch.zeros_like(case.h)
     given = case.compiled()
     assert bool(torch.isinf(given.stable).all())
-    assert torch.equal(given.end, case.y.flatten(1))
+    assert torch.equal(given.end, case.y)
     assert float(given.error.abs().max()) == 0.0
 
 
 def test_refusals() -> None:
     case = Case()
-    rest = (case.method, TOLERANCE, case.coordinates.target, case.beta, 0.0, 0.0)
-    with pytest.raises(ValueError, match=r"target: shape .* is expected"):
-        compiled_step(case.y[1:].contiguous(), case.f[1:], case.h[1:], *rest)
+    pairs, target = case.pairs(case.y), case.coordinates.target
+    trials = case.field.compiled_trials(case.coordinates, pairs, case.method, TOLERANCE, 1)
+    with pytest.raises(ValueError, match=r"states: shape .* is expected"):
+        trials.attempt(0, case.y[1:], case.f, case.h)
     with pytest.raises(ValueError, match=r"velocities: .*float64 on the CPU; given torch.float32"):
-        compiled_step(case.y, case.f.float(), case.h, *rest)
+        trials.attempt(0, case.y, case.f.float(), case.h)
     with pytest.raises(ValueError, match="steps: a contiguous tensor is expected"):
-        compiled_step(case.y, case.f, case.h.repeat_interleave(2)[::2], *rest)
+        trials.attempt(0, case.y, case.f, case.h.repeat_interleave(2)[::2])
+    with pytest.raises(ValueError, match=r"target: shape .* is expected"):
+        CompiledTrials(case.method, pairs, TOLERANCE, target[1:], case.beta, 0.0, 0.0, 1)
     none = torch.zeros_like(case.beta)
+    unscaled = CompiledTrials(case.method, pairs, TOLERANCE, target, none, 0.0, 0.0, 1)
     with pytest.raises(ValueError, match="beta must be finite and >= 1e-60"):
-        compiled_step(case.y, case.f, case.h, *rest[:3], none, 0.0, 0.0)
+        unscaled.attempt(0, case.y, case.f, case.h)
