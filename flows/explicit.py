@@ -8,17 +8,17 @@ from torch import Tensor
 from flows.attempt import Attempts
 from flows.coordinates import Coordinates
 from flows.fields import Field
-from flows.runge_kutta import Method, PlainTrials, Trials
+from flows.march import Marcher, PlainMarcher, StepControl
+from flows.runge_kutta import Method
 from flows.tolerance import Tolerance
 
-SAFETY, SLOWEST, FASTEST = 0.9, 0.2, 10.0
 # Attempts in a row, before anybody looks at what they led to.
 SPAN = 8
 
-# A lane is stiff once STEADY steps in a row, whatever cuts them, are so short that a state which
-# moves at speed 1 needs FAR of them to go its own size. A whole stiff trajectory takes some 400
-# implicit steps, each at the price of about ten explicit ones.
-STEADY, FAR = 25, 4000.0
+# A lane is stiff once, after STEADY spans in a row, its steps are so short that a state which moves
+# at speed 1 needs FAR of them to go its own size. A whole stiff trajectory takes some 400 implicit
+# steps, each at the price of about ten explicit ones.
+STEADY, FAR = 3, 4000.0
 
 
 class ExplicitStepper:
@@ -42,55 +42,34 @@ class ExplicitStepper:
         self.h = self._first_step()
         self.evaluations = 2
         self._strain = torch.zeros_like(self.t, dtype=torch.long)
-        self._trials = self._trials_of_all()
+        self._marcher = self._marcher_of_all()
 
     def advance(self, most: int) -> Attempts:
-        count, before = min(most, SPAN), (self.y, self.t)
-        good, step, times, states = zip(*map(self._attempt, range(count)), strict=True)
+        count, start, begin = min(most, SPAN), self.t, self.y
+        march = self._marcher.go(count, self.t, self.h, self.y, self.f)
+        self.t, self.y = march.times[-1], march.states[-1]
+        self.f, self.h = march.velocity, march.planned
+        self._strain = (self._strain + 1) * (FAR * self.h < self.y.abs().amax(-1))
         stages = self.method.tableau.stages
         spent = self.evaluations + stages * torch.arange(1, count + 1, device=self.t.device)
         self.evaluations += stages * count
-        h, starts = torch.stack(step), torch.stack([before[1], *times[:-1]])
-        begins = (before[0], *states[:-1])
 
         def within(number: Tensor, index: Tensor, theta: Tensor) -> Tensor:
-            y = torch.stack(begins)[number, index]
-            K = self._trials.stages(number, index)
-            return self.method.interpolate(y, h[number, index], K, theta)
+            before = march.states[number - 1, index]
+            y = torch.where(number[:, None] > 0, before, begin[index])
+            K = self._marcher.stages(number, index)
+            return self.method.interpolate(y, march.step[number, index], K, theta)
 
         return Attempts(
             lanes=torch.arange(len(self.t), device=self.t.device),
-            good=torch.stack(good),
-            start=starts,
-            step=h,
-            end=torch.stack(times),
-            states=torch.stack(states),
-            evaluations=spent[:, None].expand(h.shape),
+            good=march.good,
+            start=torch.cat([start[None], march.times[:-1]]),
+            step=march.step,
+            end=march.times,
+            states=march.states,
+            evaluations=spent[:, None].expand(march.step.shape),
             within=within,
         )
-
-    def _attempt(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Whether it was good, its length, and the time and the state after it."""
-        left = self.end - self.t
-        # A step that nearly reaches the end is stretched to it, not followed by a sliver.
-        final = self.h >= left * (1 - 1e-10)
-        h = torch.where(final, left, self.h)
-        y1, f1, error, stable = self._trials.attempt(number, self.y, self.f, h)
-        # A state that is not finite has a velocity that is not, and that is part of the estimate.
-        error = error.nan_to_num(torch.inf)
-        good = error <= 1.0
-
-        # The estimate is of the order of the solution carried on, one below its local error.
-        factor = SAFETY * error ** (-1.0 / self.method.tableau.order)
-        shorter = h * factor.clamp(SLOWEST, FASTEST)
-        # After a rejection the step may only shrink, as it does for an error above 1.
-        self.h = torch.where(good, torch.minimum(shorter, stable), shorter)
-        self.t = torch.where(good, torch.where(final, self.end, self.t + h), self.t)
-        moved = good[:, None]
-        self.y, self.f = torch.where(moved, y1, self.y), torch.where(moved, f1, self.f)
-        short = FAR * self.h < self.y.abs().amax(-1)
-        self._strain = (self._strain + 1) * short
-        return good, h, self.t, self.y
 
     def stiff(self) -> bool:
         """Whether half of the lanes that are left are held up."""
@@ -103,15 +82,16 @@ class ExplicitStepper:
         self.coordinates, self.field = self.coordinates.select(stay), self.field.select(stay)
         self.t, self.h, self._strain = self.t[stay], self.h[stay], self._strain[stay]
         self.y, self.f = self.y[stay], self.f[stay]
-        self._trials = self._trials_of_all()
+        self._marcher = self._marcher_of_all()
 
-    def _trials_of_all(self) -> Trials:
-        y, field = self.y, self.field
-        if not field.steps_compiled:
-            return PlainTrials(self.method, self._velocity, y, self.tolerance, SPAN)
-        shape = (len(y), 2, self.shape[0] // 2, self.shape[1])
-        return field.compiled_trials(
-            self.coordinates, y.view(shape), self.method, self.tolerance, SPAN
+    def _marcher_of_all(self) -> Marcher:
+        y, field, tolerance = self.y, self.field, self.tolerance
+        control = StepControl(self.end, self.method.tableau.order)
+        if not field.marches_compiled:
+            return PlainMarcher(self.method, control, tolerance, self._velocity, y, SPAN)
+        pairs = y.view(len(y), 2, self.shape[0] // 2, self.shape[1])
+        return field.compiled_marcher(
+            self.coordinates, self.method, control, tolerance, pairs, SPAN
         )
 
     def _velocity(self, y: Tensor) -> Tensor:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flows.compiled import CompiledTrials, compiled_spectrum, compiled_velocity
+from flows.compiled import CompiledMarcher, compiled_spectrum, compiled_velocity
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
+from flows.march import Marcher, StepControl
 from flows.problem import MatrixFactorization
-from flows.runge_kutta import Method, Trials
+from flows.runge_kutta import Method
 from flows.spectrum import Spectrum, spectrum_of
 from flows.starts import Factors
 from flows.tolerance import Tolerance
@@ -98,22 +99,23 @@ class Field:
         )
 
     @property
-    def steps_compiled(self) -> bool:
+    def marches_compiled(self) -> bool:
         """Whether the compiled kernel takes whole explicit steps."""
         return self.compiled and self.smoothing == "sqrt"
 
-    def compiled_trials(
+    def compiled_marcher(
         self,
         coordinates: Coordinates,
-        y: Tensor,
         method: Method,
+        control: StepControl,
         tolerance: Tolerance,
+        y: Tensor,
         most: int,
-    ) -> Trials:
-        """Explicit steps of states y (L, 2, d, r) by the compiled kernel."""
+    ) -> Marcher:
+        """Explicit steps of states like y (L, 2, d, r) by the compiled kernel."""
         beta, _ = self._beta
         target, l2, decay = self._target(coordinates), self.problem.l2, self.weight_decay
-        return CompiledTrials(method, y, tolerance, target, beta, l2, decay, most)
+        return CompiledMarcher(method, control, tolerance, y, target, beta, l2, decay, most)
 
     def select(self, lanes: Tensor) -> Field:
         """The field of some of the lanes."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from flows.tableaux import Tableau
-from flows.tolerance import Tolerance
 
 Velocity = Callable[[Tensor], Tensor]
 
@@ -28,31 +26,6 @@ class Step:
     K: Tensor
     end: Tensor
     previous: Tensor
-
-
-class Trial(NamedTuple):
-    """One attempted step of every lane.
-
-    Attributes:
-        end, velocity: (L, N), the state after it and its velocity.
-        error: (L,), the scaled local error; the step is good where it is at most 1.
-        stable: (L,), the longest step within the stability interval.
-    """
-
-    end: Tensor
-    velocity: Tensor
-    error: Tensor
-    stable: Tensor
-
-
-class Trials(Protocol):
-    """What attempts steps of the lanes of a batch, and keeps the stages of the last few."""
-
-    def attempt(self, number: int, y: Tensor, f: Tensor, h: Tensor) -> Trial:
-        """A step from y (L, N), where y' = f, with the steps h (L,)."""
-
-    def stages(self, number: Tensor, index: Tensor) -> Tensor:
-        """The stages of attempts ``number`` (E,) of lanes ``index`` (E,), (S + 1, E, N)."""
 
 
 @dataclass(frozen=True)
@@ -119,29 +92,3 @@ class Method:
         powers = theta[:, None].expand(-1, self.dense.shape[1]).cumprod(1)
         weights = (h[:, None] * powers) @ self.dense.mT
         return torch.baddbmm(y[:, None], weights[:, None], K.transpose(0, 1)).squeeze(1)
-
-
-class PlainTrials:
-    """Steps by torch, wherever the lanes are.
-
-    Args:
-        most: how many attempts' stages are kept.
-    """
-
-    def __init__(
-        self, method: Method, velocity: Velocity, y: Tensor, tolerance: Tolerance, most: int
-    ) -> None:
-        self._method, self._velocity, self._tolerance = method, velocity, tolerance
-        self._room = y.new_empty(most, method.tableau.stages + 1, *y.shape)
-
-    def attempt(self, number: int, y: Tensor, f: Tensor, h: Tensor) -> Trial:
-        method = self._method
-        step = method.step(self._velocity, y, f, h, self._room[number])
-        K = step.K
-        apart = torch.linalg.vector_norm(step.end - step.previous, dim=-1)
-        change = torch.linalg.vector_norm(K[-1] - K[-2], dim=-1)
-        error = method.error(K, h, self._tolerance.scale(y, step.end))
-        return Trial(step.end, K[-1], error, method.stable_step(apart, change))
-
-    def stages(self, number: Tensor, index: Tensor) -> Tensor:
-        return self._room[number, :, index].transpose(0, 1)

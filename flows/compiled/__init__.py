@@ -4,7 +4,7 @@ Importing this needs no numba; asking for a result does, and says so where numba
 """
 
 from flows.compiled.calls import (
-    CompiledTrials,
+    CompiledMarcher,
     Factorisation,
     KernelUnavailable,
     available,
@@ -16,7 +16,7 @@ from flows.compiled.calls import (
 )
 
 __all__ = [
-    "CompiledTrials",
+    "CompiledMarcher",
     "Factorisation",
     "KernelUnavailable",
     "available",

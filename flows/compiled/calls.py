@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flows.runge_kutta import Method, Trial
+from flows.march import March, StepControl
+from flows.runge_kutta import STABILITY_SHARE, Method
 from flows.spectrum import Spectrum
 from flows.tolerance import Tolerance
 from geometry.names import unknown_name
@@ -86,15 +87,14 @@ def compiled_velocity(
     return torch.from_numpy(velocity)
 
 
-class CompiledTrials:
-    """What ``PlainTrials`` are, for the square-root smoothing.
+class CompiledMarcher:
+    """What ``PlainMarcher`` is, for the square-root smoothing.
 
     A lane's result depends on no other lane and on no position, to the bit.
 
     Args:
-        y: (L, 2, d, r), states of the shape that is to be expected.
+        y: (L, 2, d, r), states like those to come. most: how many attempts there may be in a row.
         target: (L, d, d). beta: (L,). l2, decay: coupled and decoupled regularisation.
-        most: how many attempts' stages are kept.
 
     Raises:
         ValueError: another dtype, device, layout or shape; beta out of range.
@@ -104,8 +104,9 @@ class CompiledTrials:
     def __init__(
         self,
         method: Method,
-        y: Tensor,
+        control: StepControl,
         tolerance: Tolerance,
+        y: Tensor,
         target: Tensor,
         beta: Tensor,
         l2: float,
@@ -113,41 +114,59 @@ class CompiledTrials:
         most: int,
     ) -> None:
         lanes, _, d, r = _lanes("states", y)
-        self._kernel = _kernel("step")
-        self._shape, self._method, self._tolerance = tuple(y.shape), method, tolerance
-        self._target = _array("target", target, (lanes, d, d))
-        self._beta, self._l2, self._decay = _scales(beta, lanes), l2, decay
-        self._width = self._kernel.WIDTH
-        blocks, count = -(-lanes // self._width), method.tableau.stages + 1
-        # Claimed once, for fresh pages cost time.
-        self._stages = np.empty((most, blocks, count, 2 * d * r, self._width))
-
-    def attempt(self, number: int, y: Tensor, f: Tensor, h: Tensor) -> Trial:
-        """A step from y (L, N), where y' = f, with the steps h (L,)."""
-        tableau, tolerance = self._method.tableau, self._tolerance
-        lanes = self._shape[0]
-        flat = (lanes, self._stages.shape[3])
-        ends, measured = np.empty((2, *self._shape)), np.empty((3, lanes))
-        is_in_range = self._kernel.fill_step(
-            _array("states", y, flat).reshape(self._shape),
-            _array("velocities", f, flat).reshape(self._shape),
-            _array("steps", h, (lanes,)),
-            self._target,
-            self._beta,
-            self._l2,
-            self._decay,
-            tableau.rows,
-            tableau.error,
+        self._kernel = _kernel("march")
+        self._shape, tableau = tuple(y.shape), method.tableau
+        self._method = tableau.rows, tableau.error
+        self._control = (
+            control.end,
+            -1.0 / control.order,
+            control.safety,
+            control.slowest,
+            control.fastest,
+            STABILITY_SHARE * tableau.stability,
             tolerance.rtol,
             tolerance.atol,
-            self._stages[number],
-            ends,
-            measured,
+        )
+        self._target = _array("target", target, (lanes, d, d))
+        self._beta, self._regularisers = _scales(beta, lanes), (float(l2), float(decay))
+        self._width = self._kernel.WIDTH
+        blocks = -(-lanes // self._width)
+        # Claimed once, for fresh pages cost time.
+        self._stages = np.empty((most, blocks, tableau.stages + 1, 2 * d * r, self._width))
+
+    def go(self, count: int, t: Tensor, planned: Tensor, y: Tensor, f: Tensor) -> March:
+        """``count`` attempts from y (L, N) at times t (L,), where y' = f."""
+        lanes, size = self._shape[0], self._stages.shape[3]
+        states, velocity = np.empty((count, *self._shape)), np.empty(self._shape)
+        good, passed = np.empty((count, lanes), np.bool_), np.empty((2, count, lanes))
+        onward = np.empty(lanes)
+        is_in_range = self._kernel.fill_march(
+            _array("states", y, (lanes, size)).reshape(self._shape),
+            _array("velocities", f, (lanes, size)).reshape(self._shape),
+            _array("times", t, (lanes,)),
+            _array("steps", planned, (lanes,)),
+            self._target,
+            self._beta,
+            *self._regularisers,
+            *self._method,
+            self._control,
+            self._stages,
+            states,
+            velocity,
+            good,
+            passed,
+            onward,
         )
         _require_in_range(is_in_range, torch.from_numpy(self._beta))
-        end, velocity = torch.from_numpy(ends).flatten(2)
-        error, apart, change = torch.from_numpy(measured)
-        return Trial(end, velocity, error, self._method.stable_step(apart, change))
+        step, times = torch.from_numpy(passed)
+        return March(
+            torch.from_numpy(good),
+            step,
+            times,
+            torch.from_numpy(states).flatten(2),
+            torch.from_numpy(velocity).flatten(1),
+            torch.from_numpy(onward),
+        )
 
     def stages(self, number: Tensor, index: Tensor) -> Tensor:
         """The stages of attempts ``number`` (E,) of lanes ``index`` (E,), (S + 1, E, N)."""

@@ -13,6 +13,7 @@ from typing import Final
 from flows.compiled.blocks import Array, apart, within
 from flows.compiled.lanes import (
     Lanes,
+    Mask,
     anywhere,
     at,
     every,
@@ -68,7 +69,7 @@ def _overlap(x: Array, p: int, q: int) -> Lanes:
 
 
 @within
-def _rotate(x: Array, squares: Array, p: int, q: int, overlap: Lanes, needed: Lanes) -> None:
+def _rotate(x: Array, squares: Array, p: int, q: int, overlap: Lanes, needed: Mask) -> None:
     """Make columns p and q orthogonal by the smaller rotation, in lanes that need it.
 
     tan 2t = 2 overlap / (n_q - n_p), n their squared lengths.

@@ -43,8 +43,9 @@ class _MaskType(types.Type):
         super().__init__(name=f"Mask{WIDTH}")
 
 
-# What annotations in compiled code call such a value.
+# What annotations in compiled code call such values.
 Lanes = Any
+Mask = Any
 LANES: Final = _LanesType()
 MASK: Final = _MaskType()
 
@@ -213,7 +214,7 @@ for _name in ("add", "sub", "mul", "truediv"):
             _function, LANES, lambda b, x, y, i=_instruction: getattr(b, i)(x, y, flags=_CONTRACT)
         )
 # Ordered: nothing compares with a NaN.
-for _function, _name in ((operator.gt, ">"), (operator.lt, "<")):
+for _function, _name in ((operator.gt, ">"), (operator.lt, "<"), (operator.le, "<=")):
     _operator(_function, MASK, lambda b, x, y, name=_name: b.fcmp_ordered(name, x, y))
 _operator(operator.and_, MASK, lambda b, x, y: b.and_(x, y))
 _operator(operator.or_, MASK, lambda b, x, y: b.or_(x, y))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from flows import Field, MatrixFactorization, integrate, spectral_flow
+from flows.explicit import SPAN
 from flows.tableaux import TABLEAUX
 from geometry.polar import smoothed_msign
 
