@@ -14,10 +14,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flows.compiled import CompiledMarcher, compiled_spectrum, compiled_velocity
+from flows.compiled import (
+    CompiledMarcher,
+    Factorisation,
+    compiled_correction,
+    compiled_spectrum,
+    compiled_velocity,
+)
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
 from flows.march import Marcher, StepControl
 from flows.problem import MatrixFactorization
+from flows.radau import Radau
 from flows.runge_kutta import Method
 from flows.spectrum import Spectrum, spectrum_of
 from flows.starts import Factors
@@ -116,6 +123,20 @@ class Field:
         beta, _ = self._beta
         target, l2, decay = self._target(coordinates), self.problem.l2, self.weight_decay
         return CompiledMarcher(method, control, tolerance, y, target, beta, l2, decay, most)
+
+    def compiled_correction(
+        self,
+        coordinates: Coordinates,
+        y: Tensor,
+        Z: Tensor,
+        h: Tensor,
+        method: Radau,
+        fast: float,
+    ) -> tuple[Tensor, Tensor, Factorisation]:
+        """A correction of implicit steps from states y (L, 2, d, r) by the compiled kernel."""
+        beta, smoothing = self._beta
+        target, about = self._target(coordinates), (self.problem.l2, self.weight_decay, smoothing)
+        return compiled_correction(y, Z, h, target, beta, about, method, fast)
 
     def select(self, lanes: Tensor) -> Field:
         """The field of some of the lanes."""

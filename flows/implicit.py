@@ -29,7 +29,7 @@ from flows.attempt import Attempts
 from flows.coordinates import ReducedCoordinates
 from flows.explicit import ExplicitStepper
 from flows.fields import Field
-from flows.frozen_metric import FrozenMetric
+from flows.frozen_metric import FAST, FrozenMetric
 from flows.radau import Radau
 from flows.tolerance import Tolerance
 
@@ -137,6 +137,20 @@ class ImplicitStepper:
 
     def _correct(self) -> Tensor:
         """One correction in every lane, and how its size compares to the last, (L,)."""
+        proposed = self._proposed_compiled() if self.field.compiled else self._proposed()
+        accelerate = (self.correction > 0) & ~self.failed
+        step = self.history.step(self.Z, proposed, accelerate)
+        self.Z = self.Z + step
+        scale = self.slack[:, None] * self.tolerance.scale(self.y, self.y)
+        size = (step / scale).abs().amax((0, 2))
+        # Nothing is known of the ratio after the first correction.
+        ratio = torch.where(self.correction > 0, size / self.size, 0.95)
+        self.size, self.correction = size, self.correction + 1
+        self._count = self._count + STAGES
+        return ratio
+
+    def _proposed(self) -> Tensor:
+        """What is to be added to the stages; the metric of the last one is noted."""
         method, count = self.method, len(self.t)
         stages = self.y + self.Z
         field, coordinates = self._stacked
@@ -146,11 +160,7 @@ class ImplicitStepper:
             velocity = velocity - self.field.weight_decay * stages
         reach = method.lower.diagonal()[:, None] * self.h
         metric = FrozenMetric.at(
-            self._pair(stages).flatten(0, 1),
-            spectrum,
-            _beta(field),
-            reach.flatten(),
-            field.compiled,
+            self._pair(stages).flatten(0, 1), spectrum, _beta(field), reach.flatten()
         )
         residual = _mix(method.inverse, self.Z).div_(-self.h[:, None]).add_(velocity)
         proposed = torch.empty_like(residual)
@@ -163,16 +173,15 @@ class ImplicitStepper:
             solved = own.solve(shifts[stage, stage], self._pair(residual[stage]))
             proposed[stage] = solved.flatten(1)
         self._end = own, _in_order(spectrum.singular_values[-count:])
-        accelerate = (self.correction > 0) & ~self.failed
-        step = self.history.step(self.Z, proposed, accelerate)
-        self.Z = self.Z + step
-        scale = self.slack[:, None] * self.tolerance.scale(self.y, self.y)
-        size = (step / scale).abs().amax((0, 2))
-        # Nothing is known of the ratio after the first correction.
-        ratio = torch.where(self.correction > 0, size / self.size, 0.95)
-        self.size, self.correction = size, self.correction + 1
-        self._count = self._count + STAGES
-        return ratio
+        return proposed
+
+    def _proposed_compiled(self) -> Tensor:
+        """:meth:`_proposed` in one call."""
+        proposed, values, parts = self.field.compiled_correction(
+            self.coordinates, self._pair(self.y), self._pair(self.Z), self.h, self.method, FAST
+        )
+        self._end = FrozenMetric(*parts, compiled=True), _in_order(values)
+        return proposed.flatten(2)
 
     def _conclude(self, lanes: Tensor, settled: Tensor) -> Attempts:
         """Judge the steps whose iteration is over, and begin the next."""

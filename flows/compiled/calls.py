@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.march import March, StepControl
+from flows.radau import Radau
 from flows.runge_kutta import STABILITY_SHARE, Method
 from flows.spectrum import Spectrum
 from flows.tolerance import Tolerance
@@ -235,6 +236,62 @@ def compiled_factorisation(
     )
     slow, basis, dual, rates, states = map(torch.from_numpy, filled)
     return slow, basis, dual, rates, states
+
+
+def compiled_correction(
+    y: Tensor,
+    Z: Tensor,
+    h: Tensor,
+    target: Tensor,
+    beta: Tensor,
+    field: tuple[float, float, str],
+    method: Radau,
+    fast: float,
+) -> tuple[Tensor, Tensor, Factorisation]:
+    """One correction of the stages of implicit steps; see ``ImplicitStepper``.
+
+    A lane's result depends on no other lane and on no position, to the bit. A lane that is not
+    finite is NaN; the others do not notice.
+
+    Args:
+        y: (L, 2, d, r), states before the steps. Z: (S, L, 2, d, r), increments of the stages.
+        h: (L,). target: (L, d, d). beta: (L,).
+        field: coefficients of the coupled and of the decoupled regulariser, and the smoothing.
+        fast: a mode may be slow where its metric exceeds ``fast`` beta.
+
+    All tensors are float64, CPU, contiguous.
+
+    Returns:
+        What is to be added to Z (S, L, 2, d, r); and of the last stage the singular values of the
+        gradients (L, 2, r) and the parts of ``FrozenMetric.at``.
+
+    Raises:
+        ValueError: another dtype, device, layout or shape.
+        KernelUnavailable: numba cannot be imported.
+    """
+    lanes, _, d, r = _lanes("states", y)
+    l2, decay, smoothing = field
+    proposed = np.empty((method.stages, *y.shape))
+    filled = _empty((lanes, 2), (r,), (d, r), (r, r), (r, r), (r,), (d, r))
+    is_in_range = _kernel("correction").fill_correction(
+        _array("states", y, tuple(y.shape)),
+        _array("increments", Z, proposed.shape),
+        _array("steps", h, (lanes,)),
+        _array("target", target, (lanes, d, d)),
+        _scales(beta, lanes),
+        float(l2),
+        float(decay),
+        smoothing == "tanh",
+        float(fast),
+        method.inverse.numpy(),
+        method.lower.numpy(),
+        method.lower_inverse.numpy(),
+        proposed,
+        *filled,
+    )
+    _require_in_range(is_in_range, beta)
+    values, slow, basis, dual, rates, states = map(torch.from_numpy, filled)
+    return torch.from_numpy(proposed), values, (slow, basis, dual, rates, states)
 
 
 def compiled_solution(parts: Factorisation, shifts: Tensor, residual: Tensor) -> Tensor:

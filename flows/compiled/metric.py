@@ -11,7 +11,7 @@ left out; zeros add nothing, so no lane can tell what its neighbours have.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from flows.compiled.blocks import (
     BLOCKS,
     Array,
     add,
+    add_product,
     apart,
     by_columns,
     by_rows,
@@ -57,6 +58,157 @@ SHIFT: Final = 2.0**-26
 SMALLEST: Final = 1e-60
 
 
+class Metric(NamedTuple):
+    """The parts of a factorisation by blocks, as ``FrozenMetric`` has them.
+
+    Attributes:
+        slow, states: (2, d, r, WIDTH). basis, dual: (2, r, r, WIDTH). rates: (2, 1, r, WIDTH).
+    """
+
+    slow: Array
+    basis: Array
+    dual: Array
+    rates: Array
+    states: Array
+
+
+class Room(NamedTuple):
+    """Scratch of :func:`factorise` and :func:`solve`."""
+
+    F: Array
+    moved: Array
+    columns: Array
+    grams: Array
+    square: Array
+    U: Array
+    values: Array
+    shifts: Array
+    coupled: Array
+    inverse: Array
+    along: Array
+
+
+@apart
+def empty_metric(d: int, r: int) -> Metric:
+    """Room for states (2, d, r)."""
+    return Metric(
+        np.empty((2, d, r, WIDTH)),
+        np.empty((2, r, r, WIDTH)),
+        np.empty((2, r, r, WIDTH)),
+        np.empty((2, 1, r, WIDTH)),
+        np.empty((2, d, r, WIDTH)),
+    )
+
+
+@apart
+def room_of(d: int, r: int) -> Room:
+    """Room for states (2, d, r)."""
+    return Room(
+        np.empty((2, d, r, WIDTH)),
+        np.empty((d, r, WIDTH)),
+        np.empty((r, d + r, WIDTH)),
+        np.empty((2, r, r, WIDTH)),
+        np.empty((r, r, WIDTH)),
+        np.empty((r, r, WIDTH)),
+        np.empty((1, r, WIDTH)),
+        np.empty((1, 2, WIDTH)),
+        np.empty((2, r, r, WIDTH)),
+        np.empty((2, 1, r, WIDTH)),
+        np.empty((2, d, r, WIDTH)),
+    )
+
+
+@apart
+def factorise(
+    pair: Array,
+    slopes: Array,
+    V: Array,
+    s: Array,
+    p: Array,
+    limit: Lanes,
+    reach: Lanes,
+    poison: Lanes,
+    room: Room,
+    out: Metric,
+) -> Lanes:
+    """Fill ``out`` with the factorisation at ``pair``, which is projected, as V is whitened.
+
+    Args:
+        pair, slopes: (2, d, r, WIDTH). V: (2, r, r, WIDTH), singular vectors in its rows.
+        s, p: (2, 1, r, WIDTH), singular values of the gradients and the metric.
+        limit: a mode may be slow where its p exceeds this. reach: the flow time of a step.
+        poison: NaN in lanes that are not to be trusted.
+
+    Returns:
+        The poison; lanes that have it are NaN in every part.
+    """
+    for side in range(2):
+        by_columns(pair[side], pair[side], room.grams[side])
+    add(room.grams[1], 1.0, room.grams[0])
+    for side in range(2):
+        left = out.slow[side]
+        by_rows(V[side], room.grams[0], room.square)
+        if _weights(room.square, V[side], s[side], p[side], limit, reach, room.values):
+            by_rows(slopes[side], V[side], left)
+            scale_columns(left, room.values)
+            _project(left, room.square, room.moved, pair[side])
+        else:
+            fill(left, every(0.0))
+    for side in range(2):
+        # B is moved by A's Gram matrix and A by B's.
+        _whiten(V[side], p[side], room.values)
+        by_rows(pair[1 - side], V[side], room.F[side])
+        norm = size(room.F[side])
+        poison += condemned(norm)
+        put(room.shifts, 0, side, larger(SHIFT * root(norm), SMALLEST))
+    # Not before all that may poison a lane is known, but for rotations that do not settle.
+    for side in range(2):
+        spoil(room.F[side], poison)
+        triangle(room.F[side], at(room.shifts, 0, side), room.columns, room.U)
+        poison += orthogonalize(room.U, room.values)
+        normalize(room.U, room.values)
+        by_rows(room.F[side], room.U, out.states[1 - side])
+        lengths(out.states[1 - side], out.rates[side])
+        transpose(room.U, room.square)
+        by_columns(V[side], room.square, out.basis[side])
+        scale_rows(V[side], p[side])
+        by_columns(V[side], room.square, out.dual[side])
+    for side in range(2):
+        spoil(out.slow[side], poison)
+        spoil(out.basis[side], poison)
+        spoil(out.dual[side], poison)
+        spoil(out.rates[side], poison)
+        spoil(out.states[side], poison)
+    return poison
+
+
+@apart
+def solve(metric: Metric, z: Lanes, given: Array, room: Room, out: Array) -> None:
+    """out = (z - J_W)^-1 given, all (2, d, r, WIDTH); ``given`` is used up."""
+    d, r = given.shape[1], given.shape[2]
+    slow, states = metric.slow, metric.states
+    for side in range(2):
+        if _any(slow[side]):
+            _project(slow[side], room.square, room.along[side], given[side])
+        else:
+            fill(room.along[side], every(0.0))
+        fill(out[side], every(0.0))
+        add_product(given[side], metric.dual[side], out[side])
+        for j in range(r):
+            put(room.inverse[side], 0, j, 1.0 / (z + at(metric.rates[side], 0, j)))
+    by_columns(out[1], states[1], room.square)
+    by_columns(states[0], out[0], room.U)
+    _couple(z, metric.rates, room.inverse[0], room.square, room.U, room.coupled)
+    for side in range(2):
+        by_rows(states[side], room.coupled[side], room.moved)
+        add(room.moved, -1.0, out[side])
+        scale_columns(out[side], room.inverse[side])
+        by_rows(out[side], metric.basis[side], room.moved)
+        for i in range(d):
+            for k in range(r):
+                put(out[side], i, k, at(room.moved, i, k) + at(room.along[side], i, k) / z)
+
+
 @entry
 def fill_factorisation(
     pair: Array,
@@ -89,17 +241,11 @@ def fill_factorisation(
     or squares that would overflow are NaN in every output.
     """
     lanes, d, r = pair.shape[0], pair.shape[2], pair.shape[3]
-    factors = np.empty((2, d, r, WIDTH))
-    F = np.empty((2, d, r, WIDTH))
-    left = np.empty((2, d, r, WIDTH))
-    V, grams = np.empty((2, r, r, WIDTH)), np.empty((2, r, r, WIDTH))
-    metric = np.empty((2, 1, r, WIDTH))
-    slopes, moved = np.empty((d, r, WIDTH)), np.empty((d, r, WIDTH))
-    columns = np.empty((r, d + r, WIDTH))
-    square, U = np.empty((r, r, WIDTH)), np.empty((r, r, WIDTH))
-    values, singular = np.empty((1, r, WIDTH)), np.empty((1, r, WIDTH))
+    factors, slopes = np.empty((2, d, r, WIDTH)), np.empty((2, d, r, WIDTH))
+    V = np.empty((2, r, r, WIDTH))
+    values, metric = np.empty((2, 1, r, WIDTH)), np.empty((2, 1, r, WIDTH))
     scale, covered = np.empty((1, 1, WIDTH)), np.empty((1, 1, WIDTH))
-    shifts = np.empty((1, 2, WIDTH))
+    room, found = room_of(d, r), empty_metric(d, r)
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
         # A lane that is not there has p = 0 and is NaN from the whitening on.
@@ -108,47 +254,36 @@ def fill_factorisation(
         poison = noted(scale) + noted(covered)
         for side in range(2):
             load(pair[:, side], first, count, factors[side])
-            poison += noted(factors[side])
-            by_columns(factors[side], factors[side], grams[side])
-        add(grams[1], 1.0, grams[0])
-        for side in range(2):
-            load(gradient[:, side], first, count, slopes)
+            load(gradient[:, side], first, count, slopes[side])
             load(vectors[:, side].transpose(0, 2, 1), first, count, V[side])
-            load(s[:, side : side + 1], first, count, singular)
+            load(s[:, side : side + 1], first, count, values[side])
             load(p[:, side : side + 1], first, count, metric[side])
-            poison += noted(slopes) + noted(V[side]) + noted(singular) + noted(metric[side])
-            by_rows(V[side], grams[0], square)
-            limit, speed = fast * at(scale, 0, 0), at(covered, 0, 0)
-            if _weights(square, V[side], singular, metric[side], limit, speed, values):
-                by_rows(slopes, V[side], left[side])
-                scale_columns(left[side], values)
-                _project(left[side], square, moved, factors[side])
-            else:
-                fill(left[side], every(0.0))
-        for side in range(2):
-            # B is moved by A's Gram matrix and A by B's.
-            _whiten(V[side], metric[side], values)
-            by_rows(factors[1 - side], V[side], F[side])
-            norm = size(F[side])
-            poison += condemned(norm)
-            put(shifts, 0, side, larger(SHIFT * root(norm), SMALLEST))
-        # Not before all that may poison a lane is known.
-        for side in range(2):
-            store(left[side], poison, first, count, slow[:, side])
-            spoil(F[side], poison)
-            triangle(F[side], at(shifts, 0, side), columns, U)
-            stalled = orthogonalize(U, values)
-            normalize(U, values)
-            by_rows(F[side], U, moved)
-            lengths(moved, values)
-            store(moved, poison + stalled, first, count, states[:, 1 - side])
-            store(values, poison + stalled, first, count, rates[:, side : side + 1])
-            transpose(U, square)
-            by_columns(V[side], square, U)
-            store(U, poison + stalled, first, count, basis[:, side])
-            scale_rows(V[side], metric[side])
-            by_columns(V[side], square, U)
-            store(U, poison + stalled, first, count, dual[:, side])
+            poison += noted(factors[side]) + noted(slopes[side]) + noted(V[side])
+            poison += noted(values[side]) + noted(metric[side])
+        limit, time = fast * at(scale, 0, 0), at(covered, 0, 0)
+        factorise(factors, slopes, V, values, metric, limit, time, poison, room, found)
+        store_metric(found, first, count, slow, basis, dual, rates, states)
+
+
+@apart
+def store_metric(
+    metric: Metric,
+    first: int,
+    count: int,
+    slow: Array,
+    basis: Array,
+    dual: Array,
+    rates: Array,
+    states: Array,
+) -> None:
+    """The parts of lanes first to first + count, lanes first."""
+    sound = every(0.0)
+    for side in range(2):
+        store(metric.slow[side], sound, first, count, slow[:, side])
+        store(metric.basis[side], sound, first, count, basis[:, side])
+        store(metric.dual[side], sound, first, count, dual[:, side])
+        store(metric.rates[side], sound, first, count, rates[:, side : side + 1])
+        store(metric.states[side], sound, first, count, states[:, side])
 
 
 @entry
@@ -174,49 +309,24 @@ def fill_solution(
     are NaN.
     """
     lanes, d, r = residual.shape[0], residual.shape[2], residual.shape[3]
-    factors = np.empty((2, d, r, WIDTH))
-    rho = np.empty((2, d, r, WIDTH))
-    along = np.empty((2, d, r, WIDTH))
-    rate, inverse = np.empty((2, 1, r, WIDTH)), np.empty((2, 1, r, WIDTH))
-    # Z^T, and what takes its place for A.
-    coupled = np.empty((2, r, r, WIDTH))
-    left = np.empty((d, r, WIDTH))
-    given = np.empty((d, r, WIDTH))
-    moved = np.empty((d, r, WIDTH))
-    square = np.empty((r, r, WIDTH))
-    from_A = np.empty((r, r, WIDTH))
-    from_B = np.empty((r, r, WIDTH))
+    metric, room = empty_metric(d, r), room_of(d, r)
+    given, moved = np.empty((2, d, r, WIDTH)), np.empty((2, d, r, WIDTH))
     shift = np.empty((1, 1, WIDTH))
-    projected = np.empty(2, np.bool_)
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
         load_numbers(shifts, first, count, 1.0, shift)
-        z, poison = at(shift, 0, 0), noted(shift)
+        poison = noted(shift)
         for side in range(2):
-            load(residual[:, side], first, count, given)
-            poison += noted(given)
-            load(slow[:, side], first, count, left)
-            projected[side] = _any(left)
-            if projected[side]:
-                _project(left, square, along[side], given)
-            load(dual[:, side].transpose(0, 2, 1), first, count, square)
-            by_rows(given, square, rho[side])
-            load(states[:, side], first, count, factors[side])
-            load(rates[:, side : side + 1], first, count, rate[side])
-            for j in range(r):
-                put(inverse[side], 0, j, 1.0 / (z + at(rate[side], 0, j)))
-        by_columns(rho[1], factors[1], from_A)
-        by_columns(factors[0], rho[0], from_B)
-        _couple(z, rate, inverse[0], from_A, from_B, coupled)
+            load(residual[:, side], first, count, given[side])
+            poison += noted(given[side])
+            load(slow[:, side], first, count, metric.slow[side])
+            load(basis[:, side], first, count, metric.basis[side])
+            load(dual[:, side], first, count, metric.dual[side])
+            load(rates[:, side : side + 1], first, count, metric.rates[side])
+            load(states[:, side], first, count, metric.states[side])
+        solve(metric, at(shift, 0, 0), given, room, moved)
         for side in range(2):
-            by_rows(factors[side], coupled[side], moved)
-            add(moved, -1.0, rho[side])
-            scale_columns(rho[side], inverse[side])
-            load(basis[:, side], first, count, square)
-            by_rows(rho[side], square, moved)
-            if projected[side]:
-                _add_divided(along[side], z, moved)
-            store(moved, poison, first, count, solution[:, side])
+            store(moved[side], poison, first, count, solution[:, side])
 
 
 @apart
@@ -247,15 +357,6 @@ def _any(block: Array) -> bool:
             if anywhere(magnitude(at(block, i, k)) > 0.0):
                 return True
     return False
-
-
-@apart
-def _add_divided(x: Array, z: Lanes, out: Array) -> None:
-    """out += x / z."""
-    rows, columns, _ = x.shape
-    for i in range(rows):
-        for k in range(columns):
-            put(out, i, k, at(out, i, k) + at(x, i, k) / z)
 
 
 @apart

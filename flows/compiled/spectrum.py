@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,8 +24,65 @@ from flows.compiled.blocks import (
 )
 from flows.compiled.gradients import gradients
 from flows.compiled.jacobi import normalize, orthogonalize
-from flows.compiled.lanes import WIDTH, at, every, put, root
+from flows.compiled.lanes import WIDTH, Lanes, at, every, put, root, where
 from flows.compiled.velocity import in_range
+
+
+class Spectral(NamedTuple):
+    """The pieces of a spectral direction by blocks, B's first.
+
+    Attributes:
+        velocity, slopes: (2, d, r, WIDTH), -T_beta(G) and G.
+        V: (2, r, r, WIDTH), the eigenvectors of G^T G in its rows.
+        s, p: (2, 1, r, WIDTH), the singular values and the metric.
+        residual, columns, rotated: scratch.
+    """
+
+    velocity: Array
+    slopes: Array
+    V: Array
+    s: Array
+    p: Array
+    residual: Array
+    columns: Array
+    rotated: Array
+
+
+@apart
+def empty_spectral(d: int, r: int) -> Spectral:
+    """Room for states (2, d, r)."""
+    return Spectral(
+        np.empty((2, d, r, WIDTH)),
+        np.empty((2, d, r, WIDTH)),
+        np.empty((2, r, r, WIDTH)),
+        np.empty((2, 1, r, WIDTH)),
+        np.empty((2, 1, r, WIDTH)),
+        np.empty((d, d, WIDTH)),
+        np.empty((r, d + r, WIDTH)),
+        np.empty((d, r, WIDTH)),
+    )
+
+
+@apart
+def spectrum_of(
+    pair: Array, target: Array, beta: Lanes, l2: float, is_tanh: bool, out: Spectral
+) -> Lanes:
+    """Fill ``out`` at the states ``pair`` (2, d, r, WIDTH).
+
+    Returns:
+        The poison, NaN in lanes that are not to be trusted; of ``out`` they spoil nothing yet.
+    """
+    poison = gradients(pair, target, l2, out.residual, out.slopes)
+    for side in range(2):
+        slopes, V = out.slopes[side], out.V[side]
+        triangle(slopes, beta, out.columns, V)
+        poison += orthogonalize(V, out.s[side])
+        normalize(V, out.s[side])
+        by_rows(slopes, V, out.rotated)
+        _weigh(out.rotated, beta, is_tanh, out.s[side], out.p[side])
+        fill(out.velocity[side], every(0.0))
+        add_product(out.rotated, V, out.velocity[side])
+    return poison
 
 
 @entry
@@ -64,51 +122,41 @@ def fill_spectrum(
     lanes, d, r = states.shape[0], states.shape[2], states.shape[3]
     if not in_range(beta):
         return False
-    pair, slopes = np.empty((2, d, r, WIDTH)), np.empty((2, d, r, WIDTH))
-    y, residual = np.empty((d, d, WIDTH)), np.empty((d, d, WIDTH))
-    columns = np.empty((r, d + r, WIDTH))
-    basis, turned = np.empty((r, r, WIDTH)), np.empty((r, r, WIDTH))
-    rotated, moved = np.empty((d, r, WIDTH)), np.empty((d, r, WIDTH))
-    s, p = np.empty((1, r, WIDTH)), np.empty((1, r, WIDTH))
-    scale = np.empty((1, 1, WIDTH))
+    pair, y, found = np.empty((2, d, r, WIDTH)), np.empty((d, d, WIDTH)), empty_spectral(d, r)
+    turned, scale = np.empty((r, r, WIDTH)), np.empty((1, 1, WIDTH))
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
         load_numbers(beta, first, count, 1.0, scale)
         load(target, first, count, y)
         for side in range(2):
             load(states[:, side], first, count, pair[side])
-        poison = gradients(pair, y, l2, residual, slopes)
+        poison = spectrum_of(pair, y, at(scale, 0, 0), l2, is_tanh, found)
         for side in range(2):
-            triangle(slopes[side], at(scale, 0, 0), columns, basis)
-            stalled = orthogonalize(basis, s)
-            normalize(basis, s)
-            by_rows(slopes[side], basis, rotated)
-            _weigh(rotated, scale, is_tanh, s, p)
-            transpose(basis, turned)
-            fill(moved, every(0.0))
-            add_product(rotated, basis, moved)
-            store(moved, poison + stalled, first, count, velocity[:, side])
-            store(slopes[side], poison + stalled, first, count, gradient[:, side])
-            store(turned, poison + stalled, first, count, vectors[:, side])
-            store(s, poison + stalled, first, count, values[:, side : side + 1])
-            store(p, poison + stalled, first, count, metric[:, side : side + 1])
+            transpose(found.V[side], turned)
+            store(found.velocity[side], poison, first, count, velocity[:, side])
+            store(found.slopes[side], poison, first, count, gradient[:, side])
+            store(turned, poison, first, count, vectors[:, side])
+            store(found.s[side], poison, first, count, values[:, side : side + 1])
+            store(found.p[side], poison, first, count, metric[:, side : side + 1])
     return True
 
 
 @apart
-def _weigh(rotated: Array, beta: Array, is_tanh: bool, s: Array, p: Array) -> None:
+def _weigh(rotated: Array, beta: Lanes, is_tanh: bool, s: Array, p: Array) -> None:
     """s are the lengths of the columns of G V, p = s / f(s); column j is multiplied by -1 / p_j."""
     d, r, _ = rotated.shape
     lengths(rotated, s)
-    scale = at(beta, 0, 0)
     for j in range(r):
         square = at(s, 0, j)
         put(s, 0, j, root(square))
-        put(p, 0, j, root(square + scale * scale))
         if is_tanh:
+            put(p, 0, j, at(s, 0, j) / beta)
             for lane in range(WIDTH):
-                sign = math.tanh(s[0, j, lane] / beta[0, 0, lane])
-                p[0, j, lane] = s[0, j, lane] / sign if sign > 0 else beta[0, 0, lane]
+                p[0, j, lane] = math.tanh(p[0, j, lane])
+            sign = at(p, 0, j)
+            put(p, 0, j, where(sign > 0.0, at(s, 0, j) / sign, beta))
+        else:
+            put(p, 0, j, root(square + beta * beta))
         factor = -1.0 / at(p, 0, j)
         for i in range(d):
             put(rotated, i, j, at(rotated, i, j) * factor)
