@@ -17,8 +17,9 @@ SPAN = 8
 
 # A lane is stiff once, after STEADY spans in a row, its steps are so short that a state which moves
 # at speed 1 needs FAR of them to go its own size. A whole stiff trajectory takes some 400 implicit
-# steps, each at the price of about ten explicit ones.
-STEADY, FAR = 3, 4000.0
+# steps at rtol = TIGHT, each at the price of twenty explicit ones or more; and more steps below
+# it, for their estimate, of order 4, may be rtol^(2/3).
+STEADY, FAR, TIGHT = 3, 4000.0, 1e-6
 
 
 class ExplicitStepper:
@@ -35,6 +36,7 @@ class ExplicitStepper:
     ) -> None:
         self.field, self.coordinates, self.method = field, coordinates, method
         self.tolerance, self.end = tolerance, end
+        self.far = FAR * max(1.0, TIGHT / tolerance.rtol) ** (1 / 6)
         self.shape = start.shape[1:]
         self.t = start.new_zeros(start.shape[0])
         self.y = start.flatten(1)
@@ -49,7 +51,7 @@ class ExplicitStepper:
         march = self._marcher.go(count, self.t, self.h, self.y, self.f)
         self.t, self.y = march.times[-1], march.states[-1]
         self.f, self.h = march.velocity, march.planned
-        self._strain = (self._strain + 1) * (FAR * self.h < self.y.abs().amax(-1))
+        self._strain = (self._strain + 1) * (self.far * self.h < self.y.abs().amax(-1))
         stages = self.method.tableau.stages
         spent = self.evaluations + stages * torch.arange(1, count + 1, device=self.t.device)
         self.evaluations += stages * count
