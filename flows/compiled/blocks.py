@@ -118,7 +118,7 @@ def _tile(
 def _entry(
     terms: int, x: Array, p: int, x_term: int, y: Array, q: int, y_term: int, out: Array, spot: int
 ) -> None:
-    """Add to one entry of ``out``, as :func:`_tile` does to eight."""
+    """Add to one entry of ``out``, as :func:`_tile` does to four."""
     a = at(out, 0, spot)
     for _ in range(terms):
         a += at(x, 0, p) * at(y, 0, q)
@@ -184,6 +184,13 @@ def by_rows(left: Array, right: Array, out: Array) -> None:
 
 
 @apart
+def product(left: Array, right: Array, out: Array) -> None:
+    """out = left right."""
+    fill(out, every(0.0))
+    add_product(left, right, out)
+
+
+@apart
 def by_columns(left: Array, right: Array, out: Array) -> None:
     """out = left^T right."""
     fill(out, every(0.0))
@@ -191,8 +198,8 @@ def by_columns(left: Array, right: Array, out: Array) -> None:
 
 
 @apart
-def add(block: Array, factor: float, x: Array) -> None:
-    """x += factor block."""
+def add(block: Array, factor: float | Lanes, x: Array) -> None:
+    """x += factor block, one factor for all lanes or one a lane."""
     rows, columns, _ = block.shape
     for i in range(rows):
         for k in range(columns):

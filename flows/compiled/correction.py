@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flows.compiled.blocks import BLOCKS, Array, add, apart, entry, load, load_numbers, store
-from flows.compiled.lanes import WIDTH, Lanes, at, every, put
+from flows.compiled.blocks import BLOCKS, Array, add, entry, load, load_numbers, store
+from flows.compiled.lanes import WIDTH, at, every
 from flows.compiled.metric import empty_metric, factorise, room_of, solve, store_metric
 from flows.compiled.spectrum import empty_spectral, spectrum_of
 from flows.compiled.velocity import in_range
@@ -86,12 +86,12 @@ def fill_correction(
                 add(Z[stage, side], 1.0, pair[side])
             poison = spectrum_of(pair, y, b, l2, is_tanh, spectral)
             for side in range(2):
-                _copy(spectral.velocity[side], given[side])
+                given[side] = spectral.velocity[side]
                 add(pair[side], -decay, given[side])
                 for other in range(count):
-                    _add_share(Z[other, side], -inverse[stage, other] / h, given[side])
+                    add(Z[other, side], -inverse[stage, other] / h, given[side])
                 for before in range(stage):
-                    _add_share(moved[before, side], -lower_inverse[stage, before] / h, given[side])
+                    add(moved[before, side], -lower_inverse[stage, before] / h, given[side])
             if stage == count - 1:
                 for side in range(2):
                     store(spectral.s[side], poison, first, present, values[:, side : side + 1])
@@ -114,20 +114,3 @@ def fill_correction(
                 store(moved[stage, side], every(0.0), first, present, proposed[stage][:, side])
         store_metric(metric, first, present, slow, basis, dual, rates, states)
     return True
-
-
-@apart
-def _copy(x: Array, out: Array) -> None:
-    rows, columns, _ = x.shape
-    for i in range(rows):
-        for k in range(columns):
-            put(out, i, k, at(x, i, k))
-
-
-@apart
-def _add_share(x: Array, share: Lanes, out: Array) -> None:
-    """out += share x, a share a lane."""
-    rows, columns, _ = x.shape
-    for i in range(rows):
-        for k in range(columns):
-            put(out, i, k, at(out, i, k) + share * at(x, i, k))

@@ -19,7 +19,6 @@ from flows.compiled.blocks import (
     BLOCKS,
     Array,
     add,
-    add_product,
     apart,
     by_columns,
     by_rows,
@@ -30,6 +29,7 @@ from flows.compiled.blocks import (
     load,
     load_numbers,
     noted,
+    product,
     scale_columns,
     scale_rows,
     size,
@@ -192,8 +192,7 @@ def solve(metric: Metric, z: Lanes, given: Array, room: Room, out: Array) -> Non
             _project(slow[side], room.square, room.along[side], given[side])
         else:
             fill(room.along[side], every(0.0))
-        fill(out[side], every(0.0))
-        add_product(given[side], metric.dual[side], out[side])
+        product(given[side], metric.dual[side], out[side])
         for j in range(r):
             put(room.inverse[side], 0, j, 1.0 / (z + at(metric.rates[side], 0, j)))
     by_columns(out[1], states[1], room.square)

@@ -10,21 +10,20 @@ import numpy as np
 from flows.compiled.blocks import (
     BLOCKS,
     Array,
-    add_product,
     apart,
     by_rows,
     entry,
-    fill,
     lengths,
     load,
     load_numbers,
+    product,
     store,
     transpose,
     triangle,
 )
 from flows.compiled.gradients import gradients
 from flows.compiled.jacobi import normalize, orthogonalize
-from flows.compiled.lanes import WIDTH, Lanes, at, every, put, root, where
+from flows.compiled.lanes import WIDTH, Lanes, at, put, root, where
 from flows.compiled.velocity import in_range
 
 
@@ -80,8 +79,7 @@ def spectrum_of(
         normalize(V, out.s[side])
         by_rows(slopes, V, out.rotated)
         _weigh(out.rotated, beta, is_tanh, out.s[side], out.p[side])
-        fill(out.velocity[side], every(0.0))
-        add_product(out.rotated, V, out.velocity[side])
+        product(out.rotated, V, out.velocity[side])
     return poison
 
 

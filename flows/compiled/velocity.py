@@ -16,17 +16,16 @@ import numpy as np
 from flows.compiled.blocks import (
     BLOCKS,
     Array,
-    add_product,
     apart,
     entry,
-    fill,
     load,
     load_numbers,
+    product,
     store,
     triangle,
 )
 from flows.compiled.gradients import gradients
-from flows.compiled.lanes import WIDTH, Lanes, at, every, put
+from flows.compiled.lanes import WIDTH, Lanes, at, put
 from flows.compiled.polar import polar_factor
 
 # Smaller scales underflow once they are squared twice.
@@ -76,8 +75,7 @@ def velocity_of(
         for i in range(d):
             for k in range(r):
                 put(room.rows, i, k, 0.0 - at(room.columns, k, i))
-        fill(velocity[side], every(0.0))
-        add_product(room.rows, room.triangle, velocity[side])
+        product(room.rows, room.triangle, velocity[side])
     return poison
 
 
