@@ -1,4 +1,4 @@
-"""Side-by-side timings against peers, on one thread each, with the errors beside the times."""
+"""Side-by-side timings against peers, on the same cores, with the errors beside the times."""
 
 import os
 

@@ -23,7 +23,7 @@ app = typer.Typer(help="Timings against peers, side by side in one run.", no_arg
 
 HELP = "\n\n".join(
     [
-        "Spectral gradient flow, ours and others, on one thread: times, errors and the bars.",
+        "Spectral gradient flow, ours and others, on the same cores: times, errors and the bars.",
         "A wrong answer fails its row; the exit status is 1 where a bar is missed.",
         *(
             f"{study.name}: {study.about}." + ("" if study.by_default else " Only by name.")
@@ -36,6 +36,9 @@ PEERS_HELP = (
     "Name or glob of the peers that run, repeatable; without it all of them, and at beta 1e-3, "
     "where they take minutes, the two that were fastest on the full problem at 1e-2. "
     f"There are: {'; '.join(peer.name for peer in PEERS)}."
+)
+THREADS_HELP = (
+    "Cores and threads of each contestant; SciPy's loop over seeds uses one, whatever there is."
 )
 BUDGET_HELP = "Seconds in a setting after which a contestant tries no further tolerance."
 
@@ -55,6 +58,7 @@ def flows(
     ] = 64,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs; the best counts.")] = 3,
     peers: Annotated[list[str] | None, typer.Option(help=PEERS_HELP)] = None,
+    threads: Annotated[int, typer.Option(min=1, help=THREADS_HELP)] = 1,
     budget: Annotated[float, typer.Option(min=0, help=BUDGET_HELP)] = 600.0,
     out: Annotated[
         Path, typer.Option(help="Folder of the records, the figure and the references.")
@@ -62,7 +66,7 @@ def flows(
 ) -> None:
     """Run studies one after the other; each is printed and recorded once it is done."""
     chosen, globs = _studies(studies or []), _globs(peers or [])
-    one_core()
+    keep_to(threads)
     console, progress = Console(), Console(stderr=True)
     if not console.is_terminal:
         console = Console(width=200)
@@ -71,13 +75,13 @@ def flows(
         progress.print(line, markup=False, highlight=False)
 
     references = References(out / "references", say)
-    session = Session(references, say, seeds, repeats, budget, globs)
+    session = Session(references, say, seeds, repeats, budget, globs, threads)
     missed = 0
     for study in chosen:
         say(f"{study.name}: {study.about}")
         outcome = conduct(study, session)
         record(out / f"{study.name}.json", outcome, session)
-        console.print(table(outcome))
+        console.print(table(outcome, threads))
         if outcome.bars:
             console.print(bars_table(outcome.bars))
         if study.draw is not None:
@@ -86,11 +90,17 @@ def flows(
     raise typer.Exit(1 if missed else 0)
 
 
-def one_core() -> None:
-    """Whatever pools a library starts, they share one core."""
-    torch.set_num_threads(1)
+def keep_to(threads: int) -> None:
+    """Whatever pools a library starts, they share as many cores as there are threads."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        cores = sorted(os.sched_getaffinity(0))
+        if threads > len(cores):
+            raise typer.BadParameter(
+                f"at most {len(cores)}, the cores there are, is expected; given {threads}",
+                param_hint="--threads",
+            )
+        os.sched_setaffinity(0, cores[:threads])
+    torch.set_num_threads(threads)
 
 
 def _studies(names: Sequence[str]) -> list[Study]:

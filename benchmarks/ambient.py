@@ -61,7 +61,9 @@ def grow(study: Study, session: Session) -> Iterator[Row]:
             continue
         session.say(f"{setting.name}: {own.name}, rtol {found.rtol:.0e}, in its own process")
         try:
-            got = in_fresh_process(setting.case, task.seeds, found.rtol, session.repeats)
+            got = in_fresh_process(
+                setting.case, task.seeds, found.rtol, session.repeats, session.threads
+            )
         except Exception as failure:  # this size has failed; the others go on
             remark = f"{type(failure).__name__}: {failure}"
             yield replace(found, error=float("inf"), seconds=None, remark=remark)
@@ -76,16 +78,20 @@ def grow(study: Study, session: Session) -> Iterator[Row]:
         )
 
 
-def in_fresh_process(case: FlowCase, seeds: Sequence[int], rtol: float, repeats: int) -> Probe:
+def in_fresh_process(
+    case: FlowCase, seeds: Sequence[int], rtol: float, repeats: int, threads: int = 1
+) -> Probe:
     """:func:`probe` in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(probe, case, seeds, rtol, repeats).result()
+        return pool.submit(probe, case, seeds, rtol, repeats, threads).result()
 
 
-def probe(case: FlowCase, seeds: Sequence[int], rtol: float, repeats: int) -> Probe:
+def probe(
+    case: FlowCase, seeds: Sequence[int], rtol: float, repeats: int, threads: int = 1
+) -> Probe:
     """Build problem and starts, warm up on one seed of the core, then measure."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     start = case.starts(seeds)
     trajectory(case.core, case.core.starts(seeds[:1]), rtol)
     before = held_since_reset()

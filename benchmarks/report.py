@@ -23,7 +23,7 @@ SCHEMA = 2
 INSTALL = "not installed: pip install 'paper-checks[bench]'"
 
 
-def table(outcome: Outcome) -> Table:
+def table(outcome: Outcome, threads: int) -> Table:
     """Times to the same error, the missing named; a column that says nothing is left out."""
     study, rows = outcome.study, outcome.rows
     columns: dict[str, Callable[[Row], str]] = {
@@ -43,7 +43,7 @@ def table(outcome: Outcome) -> Table:
     }
     cells = {name: [cell(row) for row in rows] for name, cell in columns.items()}
     shown = {name: column for name, column in cells.items() if any(column)}
-    title = f"{study.name}: {study.about}; one thread"
+    title = f"{study.name}: {study.about}; {'one thread' if threads == 1 else f'{threads} threads'}"
     references = sorted({_reference(row) for row in rows})
     drawn = Table(title=title, caption=escape("reference: " + "; ".join(references)))
     for name in shown or columns:
@@ -94,7 +94,7 @@ def record(path: Path, outcome: Outcome, session: Session) -> None:
         "peers": list(session.peers),
         "tolerances": list(study.ladder),
         "settings": [asdict(setting) for setting in study.settings],
-        "threads": 1,
+        "threads": session.threads,
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,

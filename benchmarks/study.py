@@ -45,6 +45,7 @@ class Session:
         seeds: how many where a study has 64.
         peers: names or globs of the peers that run; none for the study's own choice.
         budget: seconds a contestant may spend in a setting before it is stopped from going on.
+        threads: of every contestant.
     """
 
     references: References
@@ -53,6 +54,7 @@ class Session:
     repeats: int = 3
     budget: float = 600.0
     peers: tuple[str, ...] = ()
+    threads: int = 1
 
     def count(self, setting: Setting) -> int:
         return max(1, round(setting.seeds * self.seeds / USUAL_SEEDS))

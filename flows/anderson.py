@@ -14,26 +14,14 @@ import torch
 from torch import Tensor
 
 
-class Anderson:
-    """The last iterates (s, L, N) of L lanes, s vectors each."""
+def accelerated(x: Tensor, f: Tensor, last_x: Tensor, last_f: Tensor, wanted: Tensor) -> Tensor:
+    """The step to take from x where f is proposed, all (s, L, N): s vectors each of L lanes.
 
-    def __init__(self, like: Tensor) -> None:
-        self.last_f, self.last_x = torch.zeros_like(like), torch.zeros_like(like)
-
-    def step(self, x: Tensor, f: Tensor, accelerate: Tensor) -> Tensor:
-        """The step to take from x (s, L, N) where f (s, L, N) is proposed.
-
-        Args:
-            accelerate: (L,) booleans; elsewhere the step is f. Not for the first correction of a
-                fixed point, which has no history.
-        """
-        df = f - self.last_f
-        share = torch.linalg.vecdot(f, df).sum(0) / torch.linalg.vecdot(df, df).sum(0)
-        g = torch.where(accelerate, share, 0.0).nan_to_num(0.0)[:, None]
-        change = df + (x - self.last_x)
-        self.last_f, self.last_x = f, x
-        return torch.addcmul(f, change, -g)
-
-    def select(self, lanes: Tensor) -> None:
-        """Keep some of the lanes."""
-        self.last_f, self.last_x = self.last_f[:, lanes], self.last_x[:, lanes]
+    Args:
+        wanted: (L,) booleans; elsewhere the step is f. Not for the first correction of a fixed
+            point, which has no history.
+    """
+    df = f - last_f
+    share = torch.linalg.vecdot(f, df).sum(0) / torch.linalg.vecdot(df, df).sum(0)
+    g = torch.where(wanted & torch.isfinite(share), share, 0.0)[:, None]
+    return torch.addcmul(f, df + (x - last_x), -g)

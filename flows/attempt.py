@@ -41,9 +41,14 @@ class Stepper(Protocol):
         t: (L,), flow time. y, f: (L, N), the state there and its velocity.
     """
 
-    t: Tensor
-    y: Tensor
-    f: Tensor
+    @property
+    def t(self) -> Tensor: ...
+
+    @property
+    def y(self) -> Tensor: ...
+
+    @property
+    def f(self) -> Tensor: ...
 
     def advance(self, most: int) -> Attempts | None:
         """Work on every lane of the batch; what came to an end with it, if anything did.

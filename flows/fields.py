@@ -16,9 +16,9 @@ from torch import Tensor
 
 from flows.compiled import (
     CompiledMarcher,
-    Factorisation,
-    compiled_correction,
+    Ended,
     compiled_spectrum,
+    compiled_steps,
     compiled_velocity,
 )
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
@@ -29,6 +29,7 @@ from flows.runge_kutta import Method
 from flows.spectrum import Spectrum, spectrum_of
 from flows.starts import Factors
 from flows.tolerance import Tolerance
+from flows.underway import Underway
 from geometry.errors import require_nonnegative
 from geometry.names import unknown_name
 from geometry.polar import ROUTES, Route, msign, orthogonalize, smoothed_msign
@@ -124,19 +125,29 @@ class Field:
         target, l2, decay = self._target(coordinates), self.problem.l2, self.weight_decay
         return CompiledMarcher(method, control, tolerance, y, target, beta, l2, decay, most)
 
-    def compiled_correction(
+    def compiled_steps(
         self,
         coordinates: Coordinates,
-        y: Tensor,
-        Z: Tensor,
-        h: Tensor,
+        now: Underway,
         method: Radau,
-        fast: float,
-    ) -> tuple[Tensor, Tensor, Factorisation]:
-        """A correction of implicit steps from states y (L, 2, d, r) by the compiled kernel."""
+        tolerance: Tolerance,
+        times: Tensor,
+        corrections: int,
+        most: int,
+    ) -> Ended | None:
+        """Corrections of implicit steps in a row by the compiled kernel; ``now`` moves on."""
         beta, smoothing = self._beta
-        target, about = self._target(coordinates), (self.problem.l2, self.weight_decay, smoothing)
-        return compiled_correction(y, Z, h, target, beta, about, method, fast)
+        target, l2, decay = self._target(coordinates), self.problem.l2, self.weight_decay
+        return compiled_steps(
+            now.tensors(),
+            (target.shape[-1], self.problem.rank),
+            (target, beta, l2, decay, smoothing),
+            method,
+            tolerance,
+            times,
+            corrections,
+            most,
+        )
 
     def select(self, lanes: Tensor) -> Field:
         """The field of some of the lanes."""

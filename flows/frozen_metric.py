@@ -35,9 +35,10 @@ import torch
 from torch import Tensor
 
 from flows.compiled import Factorisation, compiled_factorisation, compiled_solution
+from flows.rules import RULES
 from flows.spectrum import Spectrum
 
-FAST = 3.0
+PARTS = ("slow", "basis", "dual", "rates", "states")
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ class FrozenMetric:
             beta: the smoothing scale, () or (L,). reach: (L,), the flow time a step may cover.
         """
         if compiled:
-            return cls(*compiled_factorisation(pair, spectrum, beta, reach, FAST), compiled)
+            return cls(*compiled_factorisation(pair, spectrum, beta, reach, RULES.fast), compiled)
         V, s, p = spectrum.vectors, spectrum.singular_values, spectrum.metric
         grams = pair.mT @ pair
         speed = (((grams + grams.flip(1)) @ V) * V).sum(-2)
-        slow = (p > FAST * beta.reshape(-1, 1, 1)) & (p > speed * reach[:, None, None])
+        slow = (p > RULES.fast * beta.reshape(-1, 1, 1)) & (p > speed * reach[:, None, None])
         left = (spectrum.gradient @ V) * (slow / torch.where(slow, s, 1.0))[..., None, :]
         fast = pair - left @ (left.mT @ pair)
         whitening = V * p.rsqrt()[..., None, :]

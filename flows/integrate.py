@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from flows.adaptive import AdaptiveRun, Control
 from flows.arrivals import Levels
 from flows.attempt import Stepper
 from flows.choice import AUTO, EXPLICIT, IMPLICIT, Kernel, choose_kernel, choose_method
+from flows.compiled import lanes_by_threads
 from flows.convergence import Convergence
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
 from flows.explicit import ExplicitStepper
@@ -126,7 +128,8 @@ def integrate(
         stop = Convergence.of(problem, tolerance.rtol + tolerance.atol) if stops else None
         control = Control(stop, max_steps, progress, implicit if method == AUTO else None)
         run = AdaptiveRun(stepper, coordinates, levels, control, record, state.shape[1:])
-        run.to_end()
+        with lanes_by_threads() if running.compiled else nullcontext():
+            run.to_end()
         if method == AUTO:
             method = IMPLICIT if isinstance(run.stepper, ImplicitStepper) else EXPLICIT
     else:

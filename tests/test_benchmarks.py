@@ -248,7 +248,9 @@ def test_the_sweep_goes_down_the_ladder_and_is_drawn(session: Session, tmp_path:
 def test_missing_peers_are_named(outcome: Outcome) -> None:
     assert missing((OWN, ABSENT)) == ["an absent peer"] == outcome.missing
     assert "an absent peer" not in [row.contestant for row in outcome.rows]
-    text = shown(table(outcome))
+    text = shown(table(outcome, 1))
+    assert "one thread" in text
+    assert "2 threads" in shown(table(outcome, 2))
     assert "an absent peer" in text
     assert "not installed: pip install 'paper-checks[bench]'" in text
     assert "FAILS" in text
@@ -312,7 +314,7 @@ def test_the_command_runs_records_and_tells_a_missed_bar(
     bad = replace(study, name="bad", bars=(replace(good, limit=0.5),), draw=None)
     hidden = replace(bad, name="hidden", by_default=False)
     monkeypatch.setattr(command, "STUDIES", {each.name: each for each in (study, bad, hidden)})
-    monkeypatch.setattr(command, "one_core", lambda: None)
+    monkeypatch.setattr(command, "keep_to", lambda threads: None)
     options = ["--seeds", "1", "--repeats", "1", "--out", str(tmp_path)]
     result = CliRunner().invoke(command.app, ["flows", "good", *options])
     assert result.exit_code == 0, result.output
@@ -336,6 +338,8 @@ def test_wrong_usage_is_told_with_what_is_nearest() -> None:
         (["flows", "--peers", "difrax"], "did you mean 'diffrax'?"),
         (["flows", "--seeds", "0"], "--seeds"),
         (["flows", "--budget", "-1"], "--budget"),
+        (["flows", "--threads", "0"], "--threads"),
+        (["flows", "--threads", "100000"], "the cores there are, is expected; given 100000"),
     ):
         result = CliRunner().invoke(command.app, arguments, env=wide)
         assert result.exit_code == 2

@@ -3,28 +3,28 @@
 Importing this needs no numba; asking for a result does, and says so where numba is missing.
 """
 
+from flows.compiled.arguments import KernelUnavailable, available, why_unavailable
 from flows.compiled.calls import (
-    CompiledMarcher,
     Factorisation,
-    KernelUnavailable,
-    available,
-    compiled_correction,
     compiled_factorisation,
     compiled_solution,
     compiled_spectrum,
     compiled_velocity,
-    why_unavailable,
 )
+from flows.compiled.marching import CompiledMarcher, Ended, compiled_steps
+from flows.compiled.sharing import lanes_by_threads
 
 __all__ = [
     "CompiledMarcher",
+    "Ended",
     "Factorisation",
     "KernelUnavailable",
     "available",
-    "compiled_correction",
     "compiled_factorisation",
     "compiled_solution",
     "compiled_spectrum",
+    "compiled_steps",
     "compiled_velocity",
+    "lanes_by_threads",
     "why_unavailable",
 ]

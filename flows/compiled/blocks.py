@@ -50,6 +50,13 @@ def load(source: Array, first: int, count: int, block: Array) -> None:
 
 
 @apart
+def load_pairs(source: Array, first: int, count: int, pair: Array) -> None:
+    """:func:`load` of both sides: source (L, 2, d, r), pair (2, d, r, WIDTH)."""
+    for side in range(2):
+        load(source[:, side], first, count, pair[side])
+
+
+@apart
 def load_numbers(source: Array, first: int, count: int, missing: float, block: Array) -> None:
     """block[0, 0, lane] = source[first + lane], and ``missing`` where there is no lane."""
     for lane in range(WIDTH):
@@ -65,6 +72,13 @@ def store(block: Array, poison: Lanes, first: int, count: int, out: Array) -> No
         for i in range(rows):
             for k in range(columns):
                 out[first + lane, i, k] = block[i, k, lane]
+
+
+@apart
+def store_pairs(pair: Array, first: int, count: int, out: Array) -> None:
+    """:func:`store` of both sides, where nothing is poisoned."""
+    for side in range(2):
+        store(pair[side], every(0.0), first, count, out[:, side])
 
 
 @apart

@@ -1,116 +1,183 @@
-"""The kernel of an implicit correction: spectra, metrics and solves of all stages in one pass.
+"""One correction of the stages of an implicit step, by blocks: spectra, metrics and solves.
 
-What :meth:`flows.implicit.ImplicitStepper` does with the kernels of the spectrum and of the metric
-one after the other, without leaving the blocks in between.
+What :class:`flows.implicit.ImplicitStepper` calls a correction, accelerated by Anderson's method as
+:mod:`flows.anderson` has it.
 """
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
-from flows.compiled.blocks import BLOCKS, Array, add, entry, load, load_numbers, store
-from flows.compiled.lanes import WIDTH, at, every
-from flows.compiled.metric import empty_metric, factorise, room_of, solve, store_metric
-from flows.compiled.spectrum import empty_spectral, spectrum_of
-from flows.compiled.velocity import in_range
+from flows.compiled.blocks import Array, add, apart
+from flows.compiled.lanes import WIDTH, Lanes, Mask, at, every, larger, magnitude, put, where
+from flows.compiled.metric import Metric, empty_metric, factorise, solve
+from flows.compiled.metric import Room as MetricRoom
+from flows.compiled.metric import room_of as metric_room_of
+from flows.compiled.spectrum import Spectral, empty_spectral, spectrum_of
 
 
-@entry
-def fill_correction(
-    begin: Array,
-    increments: Array,
-    lengths: Array,
+class Collocation(NamedTuple):
+    """A method with S stages, as :class:`flows.radau.Radau` has it."""
+
+    inverse: Array
+    lower: Array
+    lower_inverse: Array
+    nodes: Array
+    error: Array
+    coefficients: Array
+    real: float
+    start_weight: float
+
+
+class FlowOf(NamedTuple):
+    """What the velocity is of: the coefficients of the coupled and the decoupled regulariser, the
+    smoothing, and what a metric has to exceed in units of beta for a mode to be slow."""
+
+    l2: float
+    decay: float
+    is_tanh: bool
+    fast: float
+
+
+class Iterates(NamedTuple):
+    """Stages (S, 2, d, r, WIDTH): increments Z, and the last corrections and iterates."""
+
+    Z: Array
+    last_f: Array
+    last_x: Array
+
+
+class Room(NamedTuple):
+    """Scratch of :func:`correct`, and what it finds at the last stage: spectrum and metric."""
+
+    pair: Array
+    given: Array
+    moved: Array
+    spectral: Spectral
+    metric: Metric
+    scratch: MetricRoom
+
+
+@apart
+def empty_iterates(stages: int, d: int, r: int) -> Iterates:
+    """Room for states (2, d, r)."""
+    return Iterates(
+        np.empty((stages, 2, d, r, WIDTH)),
+        np.empty((stages, 2, d, r, WIDTH)),
+        np.empty((stages, 2, d, r, WIDTH)),
+    )
+
+
+@apart
+def room_of(stages: int, d: int, r: int) -> Room:
+    """Room for states (2, d, r)."""
+    return Room(
+        np.empty((2, d, r, WIDTH)),
+        np.empty((2, d, r, WIDTH)),
+        np.empty((stages, 2, d, r, WIDTH)),
+        empty_spectral(d, r),
+        empty_metric(d, r),
+        metric_room_of(d, r),
+    )
+
+
+@apart
+def correct(
+    start: Array,
+    Z: Array,
+    h: Lanes,
     target: Array,
-    beta: Array,
-    l2: float,
-    decay: float,
-    is_tanh: bool,
-    fast: float,
-    inverse: Array,
-    lower: Array,
-    lower_inverse: Array,
-    proposed: Array,
-    values: Array,
-    slow: Array,
-    basis: Array,
-    dual: Array,
-    rates: Array,
-    states: Array,
-    blocks: int = BLOCKS,
-) -> bool:
-    """Fill ``proposed`` with one correction of the stages, and the rest with the last stage's.
+    beta: Lanes,
+    flow: FlowOf,
+    method: Collocation,
+    room: Room,
+) -> Lanes:
+    """Fill room.moved with what is proposed for the stages, and the rest of it at the last stage.
 
     Args:
-        begin: (L, 2, d, r), the state before the step. increments: (S, L, 2, d, r), the stages' Z.
-        lengths: (L,), h.
-        target: (L, d, d).
-        beta: (L,), positive.
-        l2, decay: coefficients of the coupled regulariser and of the decoupled decay.
-        is_tanh: the smoothing.
-        fast: a mode may be slow where its metric exceeds ``fast`` beta.
-        inverse, lower, lower_inverse: (S, S), A^-1, L and L^-1 of the method.
-        proposed: (S, L, 2, d, r), filled.
-        values: (L, 2, r), filled: singular values of the gradients at the last stage.
-        slow, basis, dual, rates, states: filled: the parts of the metric there.
-        blocks: to be left out.
+        start: (2, d, r, WIDTH), the state before the step. Z: (S, 2, d, r, WIDTH), increments.
+        h: the length of the step. target: (d, d, WIDTH).
 
     Returns:
-        False, and nothing is filled, where a beta is not finite or too small.
-
-    All are C-contiguous float64. Lanes that are not finite are NaN.
+        The poison of the spectrum at the last stage.
     """
-    count, lanes, _, d, r = increments.shape
-    if not in_range(beta):
-        return False
-    y, start, pair = np.empty((d, d, WIDTH)), np.empty((2, d, r, WIDTH)), np.empty((2, d, r, WIDTH))
-    Z, moved = np.empty((count, 2, d, r, WIDTH)), np.empty((count, 2, d, r, WIDTH))
-    scale, step, given = (
-        np.empty((1, 1, WIDTH)),
-        np.empty((1, 1, WIDTH)),
-        np.empty((2, d, r, WIDTH)),
-    )
-    spectral, metric, room = empty_spectral(d, r), empty_metric(d, r), room_of(d, r)
-    for first in range(0, lanes, WIDTH):
-        present = min(WIDTH, lanes - first)
-        load_numbers(beta, first, present, 1.0, scale)
-        load_numbers(lengths, first, present, 1.0, step)
-        load(target, first, present, y)
-        b, h = at(scale, 0, 0), at(step, 0, 0)
+    pair, given, moved, spectral = room.pair, room.given, room.moved, room.spectral
+    poison = every(0.0)
+    for stage in range(len(Z)):
         for side in range(2):
-            load(begin[:, side], first, present, start[side])
-            for stage in range(count):
-                load(increments[stage][:, side], first, present, Z[stage, side])
-        for stage in range(count):
-            for side in range(2):
-                pair[side] = start[side]
-                add(Z[stage, side], 1.0, pair[side])
-            poison = spectrum_of(pair, y, b, l2, is_tanh, spectral)
-            for side in range(2):
-                given[side] = spectral.velocity[side]
-                add(pair[side], -decay, given[side])
-                for other in range(count):
-                    add(Z[other, side], -inverse[stage, other] / h, given[side])
-                for before in range(stage):
-                    add(moved[before, side], -lower_inverse[stage, before] / h, given[side])
-            if stage == count - 1:
-                for side in range(2):
-                    store(spectral.s[side], poison, first, present, values[:, side : side + 1])
-            reach = lower[stage, stage] * h
-            factorise(
-                pair,
-                spectral.slopes,
-                spectral.V,
-                spectral.s,
-                spectral.p,
-                fast * b,
-                reach,
-                poison,
-                room,
-                metric,
-            )
-            solve(metric, lower_inverse[stage, stage] / h, given, room, moved[stage])
+            pair[side] = start[side]
+            add(Z[stage, side], 1.0, pair[side])
+        poison = spectrum_of(pair, target, beta, flow.l2, flow.is_tanh, spectral)
         for side in range(2):
-            for stage in range(count):
-                store(moved[stage, side], every(0.0), first, present, proposed[stage][:, side])
-        store_metric(metric, first, present, slow, basis, dual, rates, states)
-    return True
+            given[side] = spectral.velocity[side]
+            add(pair[side], -flow.decay, given[side])
+            for other in range(len(Z)):
+                add(Z[other, side], -method.inverse[stage, other] / h, given[side])
+            for before in range(stage):
+                add(moved[before, side], -method.lower_inverse[stage, before] / h, given[side])
+        factorise(
+            pair,
+            spectral.slopes,
+            spectral.V,
+            spectral.s,
+            spectral.p,
+            flow.fast * beta,
+            method.lower[stage, stage] * h,
+            poison,
+            room.scratch,
+            room.metric,
+        )
+        shift = method.lower_inverse[stage, stage] / h
+        solve(room.metric, shift, given, room.scratch, moved[stage])
+    return poison
+
+
+@apart
+def accelerated(
+    proposed: Array,
+    wanted: Mask,
+    working: Mask,
+    y: Array,
+    tolerance: tuple[float, float],
+    on: Iterates,
+) -> Lanes:
+    """Take the step from Z where ``proposed`` is proposed, by Anderson where that is wanted.
+
+    Args:
+        working: the other lanes keep what they have.
+        y: (2, d, r, WIDTH), the state before the step, which the bound of each component goes by.
+        tolerance: rtol and atol.
+
+    Returns:
+        The largest component of the step over its bound, NaN where one is.
+    """
+    stages, _, d, r, _ = proposed.shape
+    N = 2 * d * r
+    f, x = proposed.reshape(stages, N, WIDTH), on.Z.reshape(stages, N, WIDTH)
+    last_f, last_x = on.last_f.reshape(stages, N, WIDTH), on.last_x.reshape(stages, N, WIDTH)
+    flat = y.reshape(1, N, WIDTH)
+    along, square = every(0.0), every(0.0)
+    for s in range(stages):
+        for n in range(N):
+            df = at(f, s, n) - at(last_f, s, n)
+            along += at(f, s, n) * df
+            square += df * df
+    share = along / square
+    # A NaN compares with nothing: without a change there is nothing to accelerate.
+    g = where(wanted & (magnitude(share) < math.inf), share, 0.0)
+    worst, spoilt = every(0.0), every(0.0)
+    for s in range(stages):
+        for n in range(N):
+            now, here = at(f, s, n), at(x, s, n)
+            change = now - at(last_f, s, n) + (here - at(last_x, s, n))
+            step = now - g * change
+            put(last_f, s, n, where(working, now, at(last_f, s, n)))
+            put(last_x, s, n, where(working, here, at(last_x, s, n)))
+            put(x, s, n, where(working, here + step, here))
+            size = magnitude(step) / (tolerance[1] + tolerance[0] * magnitude(at(flat, 0, n)))
+            worst = larger(worst, size)
+            spoilt += 0.0 * size
+    return worst + spoilt

@@ -13,7 +13,9 @@ from flows.compiled.blocks import (
     entry,
     load,
     load_numbers,
+    load_pairs,
     store,
+    store_pairs,
 )
 from flows.compiled.lanes import (
     WIDTH,
@@ -52,6 +54,8 @@ def fill_march(
     good: Array,
     passed: Array,
     onward: Array,
+    start: int,
+    stop: int,
     blocks: int = BLOCKS,
 ) -> bool:
     """Attempt M explicit Runge-Kutta steps in a row of every lane, with lengths of its own.
@@ -69,6 +73,7 @@ def fill_march(
         velocity: (L, 2, d, r), filled: at the last of them.
         good: (M, L) booleans, filled. passed: (2, M, L), filled: lengths, and times after it.
         onward: (L,), filled: the length of the next step.
+        start, stop: of the lanes, those from ``start``, a multiple of WIDTH, to ``stop``.
         blocks: to be left out.
 
     Returns:
@@ -85,16 +90,14 @@ def fill_march(
     scale, t, h = np.empty((1, 1, WIDTH)), np.empty((1, 1, WIDTH)), np.empty((1, 1, WIDTH))
     result, room = np.empty((3, 1, WIDTH)), room_of(d, r)
     flat = before.reshape(1, size, WIDTH)
-    for block in range(stages.shape[1]):
-        first = block * WIDTH
-        present = min(WIDTH, lanes - first)
+    for first in range(start, stop, WIDTH):
+        block, present = first // WIDTH, min(WIDTH, stop - first)
         load_numbers(beta, first, present, 1.0, scale)
         load_numbers(begin_times, first, present, control[0], t)
         load_numbers(planned, first, present, 0.0, h)
         load(target, first, present, y)
-        for side in range(2):
-            load(begin[:, side], first, present, before[side])
-            load(slopes[:, side], first, present, chosen[side])
+        load_pairs(begin, first, present, before)
+        load_pairs(slopes, first, present, chosen)
         for number in range(count):
             K = stages[number, block]
             parts = K.reshape(last + 1, 2, d, r, WIDTH)
@@ -117,7 +120,7 @@ def fill_march(
             for side in range(2):
                 _choose(accepted, to[side], before[side], before[side])
                 _choose(accepted, parts[last, side], parts[0, side], chosen[side])
-                store(before[side], every(0.0), first, present, states[number][:, side])
+            store_pairs(before, first, present, states[number])
             put(h, 0, 0, length)
             store(h, every(0.0), first, present, passed[0, number].reshape(lanes, 1, 1))
             after = where(final, control[0], at(t, 0, 0) + length)
@@ -125,8 +128,7 @@ def fill_march(
             store(t, every(0.0), first, present, passed[1, number].reshape(lanes, 1, 1))
             _plan(result, accepted, control, h)
         store(h, every(0.0), first, present, onward.reshape(lanes, 1, 1))
-        for side in range(2):
-            store(chosen[side], every(0.0), first, present, velocity[:, side])
+        store_pairs(chosen, first, present, velocity)
     return True
 
 

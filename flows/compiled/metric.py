@@ -28,6 +28,7 @@ from flows.compiled.blocks import (
     lengths,
     load,
     load_numbers,
+    load_pairs,
     noted,
     product,
     scale_columns,
@@ -35,6 +36,7 @@ from flows.compiled.blocks import (
     size,
     spoil,
     store,
+    store_pairs,
     transpose,
     triangle,
 )
@@ -251,9 +253,9 @@ def fill_factorisation(
         load_numbers(beta, first, count, 1.0, scale)
         load_numbers(reach, first, count, 1.0, covered)
         poison = noted(scale) + noted(covered)
+        load_pairs(pair, first, count, factors)
+        load_pairs(gradient, first, count, slopes)
         for side in range(2):
-            load(pair[:, side], first, count, factors[side])
-            load(gradient[:, side], first, count, slopes[side])
             load(vectors[:, side].transpose(0, 2, 1), first, count, V[side])
             load(s[:, side : side + 1], first, count, values[side])
             load(p[:, side : side + 1], first, count, metric[side])
@@ -261,28 +263,29 @@ def fill_factorisation(
             poison += noted(values[side]) + noted(metric[side])
         limit, time = fast * at(scale, 0, 0), at(covered, 0, 0)
         factorise(factors, slopes, V, values, metric, limit, time, poison, room, found)
-        store_metric(found, first, count, slow, basis, dual, rates, states)
+        store_metric(found, first, count, Metric(slow, basis, dual, rates, states))
 
 
 @apart
-def store_metric(
-    metric: Metric,
-    first: int,
-    count: int,
-    slow: Array,
-    basis: Array,
-    dual: Array,
-    rates: Array,
-    states: Array,
-) -> None:
-    """The parts of lanes first to first + count, lanes first."""
-    sound = every(0.0)
+def load_metric(source: Metric, first: int, count: int, metric: Metric) -> None:
+    """Lanes first to first + count of parts that have the lanes first, rates (L, 2, r)."""
+    load_pairs(source.slow, first, count, metric.slow)
+    load_pairs(source.basis, first, count, metric.basis)
+    load_pairs(source.dual, first, count, metric.dual)
+    load_pairs(source.states, first, count, metric.states)
     for side in range(2):
-        store(metric.slow[side], sound, first, count, slow[:, side])
-        store(metric.basis[side], sound, first, count, basis[:, side])
-        store(metric.dual[side], sound, first, count, dual[:, side])
-        store(metric.rates[side], sound, first, count, rates[:, side : side + 1])
-        store(metric.states[side], sound, first, count, states[:, side])
+        load(source.rates[:, side : side + 1], first, count, metric.rates[side])
+
+
+@apart
+def store_metric(metric: Metric, first: int, count: int, out: Metric) -> None:
+    """What :func:`load_metric` would load."""
+    store_pairs(metric.slow, first, count, out.slow)
+    store_pairs(metric.basis, first, count, out.basis)
+    store_pairs(metric.dual, first, count, out.dual)
+    store_pairs(metric.states, first, count, out.states)
+    for side in range(2):
+        store(metric.rates[side], every(0.0), first, count, out.rates[:, side : side + 1])
 
 
 @entry
@@ -314,15 +317,9 @@ def fill_solution(
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
         load_numbers(shifts, first, count, 1.0, shift)
-        poison = noted(shift)
-        for side in range(2):
-            load(residual[:, side], first, count, given[side])
-            poison += noted(given[side])
-            load(slow[:, side], first, count, metric.slow[side])
-            load(basis[:, side], first, count, metric.basis[side])
-            load(dual[:, side], first, count, metric.dual[side])
-            load(rates[:, side : side + 1], first, count, metric.rates[side])
-            load(states[:, side], first, count, metric.states[side])
+        load_pairs(residual, first, count, given)
+        poison = noted(shift) + noted(given[0]) + noted(given[1])
+        load_metric(Metric(slow, basis, dual, rates, states), first, count, metric)
         solve(metric, at(shift, 0, 0), given, room, moved)
         for side in range(2):
             store(moved[side], poison, first, count, solution[:, side])

@@ -16,6 +16,7 @@ from flows.compiled.blocks import (
     lengths,
     load,
     load_numbers,
+    load_pairs,
     product,
     store,
     transpose,
@@ -126,8 +127,7 @@ def fill_spectrum(
         count = min(WIDTH, lanes - first)
         load_numbers(beta, first, count, 1.0, scale)
         load(target, first, count, y)
-        for side in range(2):
-            load(states[:, side], first, count, pair[side])
+        load_pairs(states, first, count, pair)
         poison = spectrum_of(pair, y, at(scale, 0, 0), l2, is_tanh, found)
         for side in range(2):
             transpose(found.V[side], turned)

@@ -20,6 +20,7 @@ from flows.compiled.blocks import (
     entry,
     load,
     load_numbers,
+    load_pairs,
     product,
     store,
     triangle,
@@ -117,8 +118,7 @@ def fill_velocity(
         count = min(WIDTH, lanes - first)
         load_numbers(beta, first, count, 1.0, scale)
         load(target, first, count, y)
-        for side in range(2):
-            load(states[:, side], first, count, pair[side])
+        load_pairs(states, first, count, pair)
         poison = velocity_of(pair, y, at(scale, 0, 0), l2, room, moved)
         for side in range(2):
             store(moved[side], poison, first, count, velocity[:, side])

@@ -16,8 +16,8 @@ from torch import Tensor
 from flows import MatrixFactorization, spectral_flow
 from flows.compiled import (
     KernelUnavailable,
+    arguments,
     available,
-    calls,
     compiled_spectrum,
     compiled_velocity,
     why_unavailable,
@@ -312,7 +312,7 @@ def test_importing_the_package_does_not_import_numba() -> None:
 
 def test_where_numba_is_missing_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    calls._kernel.cache_clear()
+    arguments.kernel_of.cache_clear()
     assert not available()
     assert "needs numba (pip install 'paper-checks[fast]')" in str(why_unavailable())
     with pytest.raises(KernelUnavailable, match="needs numba"):

@@ -16,13 +16,14 @@ from flows import MatrixFactorization, integrate, spectral_flow
 from flows.compiled import (
     Factorisation,
     KernelUnavailable,
-    calls,
+    arguments,
     compiled_factorisation,
     compiled_solution,
     compiled_spectrum,
 )
 from flows.coordinates import ReducedCoordinates
-from flows.frozen_metric import FAST, FrozenMetric
+from flows.frozen_metric import FrozenMetric
+from flows.rules import RULES
 from flows.spectrum import Spectrum
 from tests.flows.independent import sqrt_sign
 from tests.flows.jacobians import gauss_newton
@@ -83,7 +84,7 @@ def deficient_lanes(beta: float) -> Lanes:
 
 def factorised(pair: Tensor, target: Tensor, beta: Tensor, reach: Tensor) -> Factorisation:
     spectrum = compiled_spectrum(pair, target, beta)
-    return compiled_factorisation(pair, spectrum, beta, reach, FAST)
+    return compiled_factorisation(pair, spectrum, beta, reach, RULES.fast)
 
 
 def largest(x: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ def assert_agrees(pair: Tensor, target: Tensor, beta: Tensor, reach: Tensor) -> 
     """Factorisation and solve, to the round-off that the spread of p and the stiffness amplify."""
     spectrum = compiled_spectrum(pair, target, beta)
     plain = FrozenMetric.at(pair, spectrum, beta, reach)
-    parts = compiled_factorisation(pair, spectrum, beta, reach, FAST)
+    parts = compiled_factorisation(pair, spectrum, beta, reach, RULES.fast)
     slow, basis, dual, rates, states = parts
     # A left vector is G v / s, both taken from the same spectrum.
     assert float((slow - plain.slow).abs().max()) <= 1e-12
@@ -149,7 +150,7 @@ class TestAgreement:
         spectrum = compiled_spectrum(pair, target, 1e-2)
         expected = factorised(pair, target, beta, reach)
         for single in (1e-2, beta[0]):
-            parts = compiled_factorisation(pair, spectrum, single, reach, FAST)
+            parts = compiled_factorisation(pair, spectrum, single, reach, RULES.fast)
             assert all(torch.equal(x, y) for x, y in zip(parts, expected, strict=True))
 
     @pytest.mark.parametrize("reach", [1e9, 1e-3])
@@ -241,7 +242,7 @@ class TestLanes:
         pair, target, beta, reach = random_lanes(3, 6, 3, 1e-3)
         spectrum = compiled_spectrum(pair, target, beta)
         spectrum.metric[1, 0, 2] = p
-        parts = compiled_factorisation(pair, spectrum, beta, reach, FAST)
+        parts = compiled_factorisation(pair, spectrum, beta, reach, RULES.fast)
         assert all(bool(x[1].isnan().all()) for x in parts)
         assert all(bool(x[[0, 2]].isfinite().all()) for x in parts)
 
@@ -286,17 +287,17 @@ class TestRefusals:
     ) -> None:
         pair, target, beta, reach = random_lanes(2, 4, 4, 1e-2)
         spectrum = compiled_spectrum(pair, target, beta)
-        parts = compiled_factorisation(pair, spectrum, beta, reach, FAST)
+        parts = compiled_factorisation(pair, spectrum, beta, reach, RULES.fast)
         given: dict[str, Any] = {"pair": pair, "beta": beta, "reach": reach}
         for name in given:
-            changed = {**given, name: spoil(given[name]), "spectrum": spectrum, "fast": FAST}
+            changed = {**given, name: spoil(given[name]), "spectrum": spectrum, "fast": RULES.fast}
             if (name, spoil) != ("beta", spread):
                 with pytest.raises(ValueError, match=name + message):
                     compiled_factorisation(**changed)
         for name in Spectrum._fields[1:]:
             other = spectrum._replace(**{name: spoil(getattr(spectrum, name))})
             with pytest.raises(ValueError, match=name + message):
-                compiled_factorisation(pair, other, beta, reach, FAST)
+                compiled_factorisation(pair, other, beta, reach, RULES.fast)
         for place, name in enumerate(("slow", "basis", "dual", "rates", "states")):
             slow, basis, dual, rates, states = (
                 spoil(x) if k == place else x for k, x in enumerate(parts)
@@ -313,6 +314,6 @@ def test_where_numba_is_missing_the_error_says_so(monkeypatch: pytest.MonkeyPatc
     pair = drawn(2, 2, 4, 2)
     spectrum = Spectrum(pair, pair, *(drawn(2, 2, *shape) for shape in ((2, 2), (2,), (2,))))
     monkeypatch.setitem(sys.modules, "numba", None)
-    calls._kernel.cache_clear()
+    arguments.kernel_of.cache_clear()
     with pytest.raises(KernelUnavailable, match="needs numba"):
-        compiled_factorisation(pair, spectrum, 0.1, drawn(2), FAST)
+        compiled_factorisation(pair, spectrum, 0.1, drawn(2), RULES.fast)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from flows import MatrixFactorization, integrate, spectral_flow
 from flows.coordinates import ReducedCoordinates
-from flows.frozen_metric import FAST, FrozenMetric
+from flows.frozen_metric import FrozenMetric
+from flows.rules import RULES
 from flows.spectrum import Spectrum, spectrum_of
 from tests.flows.independent import Array, sqrt_sign, tanh_sign
 from tests.flows.jacobians import exact, gauss_newton, gradients, velocity
@@ -87,7 +88,7 @@ def test_the_flow_is_frozen_along_slow_modes() -> None:
 def test_which_modes_are_slow() -> None:
     p = spectrum_at(PAIR, TARGET, BETA).metric
     # Without a step every mode is slow that the smoothing leaves sharp, and no other.
-    sharp = p > FAST * BETA[:, None, None]
+    sharp = p > RULES.fast * BETA[:, None, None]
     assert torch.equal(chosen(metric_with(0.0)), sharp)
     assert 0 < int(sharp.sum()) < sharp.numel()
     # A longer step turns slow modes into fast ones, never the other way, until none is left.

@@ -1,0 +1,279 @@
+"""The kernel of implicit steps: corrections in a row, and what becomes of the steps they settle.
+
+What :class:`flows.implicit.ImplicitStepper` does between two looks at its lanes. The lanes of a
+block make their corrections together, and each ends its step and begins the next when it is ready.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from flows.compiled.blocks import (
+    BLOCKS,
+    Array,
+    apart,
+    entry,
+    load,
+    load_numbers,
+    load_pairs,
+    store_pairs,
+)
+from flows.compiled.correction import (
+    Collocation,
+    FlowOf,
+    Iterates,
+    Room,
+    accelerated,
+    correct,
+    empty_iterates,
+    room_of,
+)
+from flows.compiled.lanes import WIDTH, Mask, at, every, larger, magnitude, put, where
+from flows.compiled.metric import Metric, empty_metric, load_metric, solve, store_metric
+from flows.compiled.step_control import (
+    BEFORE,
+    ERROR,
+    GOOD,
+    LENGTH,
+    NOTES,
+    OVER,
+    SIZE,
+    WANTED,
+    WORKING,
+    Ended,
+    Underway,
+    begin_correction,
+    conclude,
+    judge,
+    look_ahead,
+    plan,
+)
+from flows.compiled.velocity import in_range
+from flows.rules import Rules
+
+
+class Block(NamedTuple):
+    """The lanes at hand: states and velocities (2, d, r, WIDTH), stages (S, 2, d, r, WIDTH), the
+    metric that filters the error, beta (1, 1, WIDTH), and notes (NOTES, 1, WIDTH)."""
+
+    y: Array
+    f: Array
+    on: Iterates
+    last_Z: Array
+    filtering: Metric
+    target: Array
+    beta: Array
+    basis: Array
+    notes: Array
+
+
+@entry
+def fill_steps(
+    now: Underway,
+    ended: Ended,
+    target: Array,
+    beta: Array,
+    flow: FlowOf,
+    method: Collocation,
+    rules: Rules,
+    tolerance: tuple[float, float],
+    times: Array,
+    corrections: int,
+    most: int,
+    start: int,
+    stop: int,
+    blocks: int = BLOCKS,
+) -> bool:
+    """Make corrections of every lane, and note the steps that end.
+
+    Args:
+        now: changed in place. ended: filled, as far as its counts say.
+        target: (L, d, d). beta: (L,), positive. tolerance: rtol and atol.
+        times: that steps have to end at, ascending.
+        corrections: how many. most: steps of a lane that may end.
+        start, stop: of the lanes, those from ``start``, a multiple of WIDTH, to ``stop``.
+        blocks: to be left out.
+
+    Returns:
+        False, and nothing is filled, where a beta is not finite or too small.
+    """
+    if not in_range(beta):
+        return False
+    stages, _, _, d, r = now.Z.shape
+    room, block = room_of(stages, d, r), _empty_block(stages, d, r)
+    for first in range(start, stop, WIDTH):
+        present = min(WIDTH, stop - first)
+        load(target, first, present, block.target)
+        load_numbers(beta, first, present, 1.0, block.beta)
+        _load(now, first, present, block)
+        for lane in range(present):
+            ended.made[first + lane] = 0
+        for _ in range(corrections):
+            if not begin_correction(now, ended, times[-1], most, first, present, block.notes):
+                break
+            h, scale = at(block.notes, LENGTH, 0), at(block.beta, 0, 0)
+            correct(block.y, block.on.Z, h, block.target, scale, flow, method, room)
+            working = at(block.notes, WORKING, 0) > 0.0
+            wanted = at(block.notes, WANTED, 0) > 0.0
+            size = accelerated(room.moved, wanted, working, block.y, tolerance, block.on)
+            put(block.notes, SIZE, 0, size)
+            if judge(now, rules, stages, first, present, block.notes):
+                _estimate(block, method, tolerance, room)
+                conclude(now, ended, rules, first, present, block.notes)
+                _go_on(block, method, room)
+                _write_down(now, ended, first, present, block)
+                look_ahead(now, rules, room.spectral.s, block.beta, first, present, block.notes)
+                plan(now, rules, method, times, first, present, block.notes, block.basis)
+                _predict(block, method, room.moved)
+        _store(block, first, present, now)
+    return True
+
+
+@apart
+def _empty_block(stages: int, d: int, r: int) -> Block:
+    return Block(
+        np.empty((2, d, r, WIDTH)),
+        np.empty((2, d, r, WIDTH)),
+        empty_iterates(stages, d, r),
+        np.empty((stages, 2, d, r, WIDTH)),
+        empty_metric(d, r),
+        np.empty((d, d, WIDTH)),
+        np.empty((1, 1, WIDTH)),
+        np.zeros((stages, stages, WIDTH)),
+        np.zeros((NOTES, 1, WIDTH)),
+    )
+
+
+@apart
+def _metric_of(now: Underway) -> Metric:
+    return Metric(now.slow, now.basis, now.dual, now.rates, now.states)
+
+
+@apart
+def _load(now: Underway, first: int, present: int, block: Block) -> None:
+    load_pairs(now.y, first, present, block.y)
+    load_pairs(now.f, first, present, block.f)
+    for stage in range(len(now.Z)):
+        load_pairs(now.Z[stage], first, present, block.on.Z[stage])
+        load_pairs(now.last_Z[stage], first, present, block.last_Z[stage])
+        load_pairs(now.last_f[stage], first, present, block.on.last_f[stage])
+        load_pairs(now.last_x[stage], first, present, block.on.last_x[stage])
+    load_metric(_metric_of(now), first, present, block.filtering)
+
+
+@apart
+def _store(block: Block, first: int, present: int, now: Underway) -> None:
+    store_pairs(block.y, first, present, now.y)
+    store_pairs(block.f, first, present, now.f)
+    for stage in range(len(now.Z)):
+        store_pairs(block.on.Z[stage], first, present, now.Z[stage])
+        store_pairs(block.last_Z[stage], first, present, now.last_Z[stage])
+        store_pairs(block.on.last_f[stage], first, present, now.last_f[stage])
+        store_pairs(block.on.last_x[stage], first, present, now.last_x[stage])
+    store_metric(block.filtering, first, present, _metric_of(now))
+
+
+@apart
+def _estimate(
+    block: Block, method: Collocation, tolerance: tuple[float, float], room: Room
+) -> None:
+    """The error of the step over the tolerance, not yet over the slack, into the notes."""
+    stages, _, d, r, _ = block.on.Z.shape
+    N = 2 * d * r
+    h = at(block.notes, LENGTH, 0)
+    shift = method.real / h
+    given, Z = room.given.reshape(1, N, WIDTH), block.on.Z.reshape(stages, N, WIDTH)
+    y, f = block.y.reshape(1, N, WIDTH), block.f.reshape(1, N, WIDTH)
+    for n in range(N):
+        raw = h * method.start_weight * at(f, 0, n)
+        for s in range(stages):
+            raw += method.error[s] * at(Z, s, n)
+        put(given, 0, n, raw * shift)
+    solve(block.filtering, shift, room.given, room.scratch, room.pair)
+    filtered = room.pair.reshape(1, N, WIDTH)
+    worst, spoilt = every(0.0), every(0.0)
+    for n in range(N):
+        before = at(y, 0, n)
+        after = before + at(Z, stages - 1, n)
+        scale = tolerance[1] + tolerance[0] * larger(magnitude(before), magnitude(after))
+        error = magnitude(at(filtered, 0, n)) / scale
+        worst = larger(worst, error)
+        spoilt += 0.0 * error
+    put(block.notes, ERROR, 0, worst + spoilt)
+
+
+@apart
+def _go_on(block: Block, method: Collocation, room: Room) -> None:
+    """State, velocity, stages and filter of the step, in lanes where it is good."""
+    stages, _, d, r, _ = block.on.Z.shape
+    N = 2 * d * r
+    good, h = at(block.notes, GOOD, 0) > 0.0, at(block.notes, LENGTH, 0)
+    Z, last_Z = block.on.Z.reshape(stages, N, WIDTH), block.last_Z.reshape(stages, N, WIDTH)
+    y, f = block.y.reshape(1, N, WIDTH), block.f.reshape(1, N, WIDTH)
+    for n in range(N):
+        slope = every(0.0)
+        for s in range(stages):
+            slope += method.inverse[stages - 1, s] * at(Z, s, n)
+            put(last_Z, s, n, where(good, at(Z, s, n), at(last_Z, s, n)))
+        put(f, 0, n, where(good, slope / h, at(f, 0, n)))
+        put(y, 0, n, where(good, at(y, 0, n) + at(Z, stages - 1, n), at(y, 0, n)))
+    for side in range(2):
+        _choose(good, room.metric.slow[side], block.filtering.slow[side])
+        _choose(good, room.metric.basis[side], block.filtering.basis[side])
+        _choose(good, room.metric.dual[side], block.filtering.dual[side])
+        _choose(good, room.metric.rates[side], block.filtering.rates[side])
+        _choose(good, room.metric.states[side], block.filtering.states[side])
+
+
+@apart
+def _choose(good: Mask, new: Array, out: Array) -> None:
+    """out = new in lanes that are good."""
+    rows, columns, _ = new.shape
+    for i in range(rows):
+        for k in range(columns):
+            put(out, i, k, where(good, at(new, i, k), at(out, i, k)))
+
+
+@apart
+def _write_down(now: Underway, ended: Ended, first: int, present: int, block: Block) -> None:
+    """States and stages of the steps that ended, and that they did."""
+    stages, _, d, r, _ = block.on.Z.shape
+    for lane in range(present):
+        if block.notes[OVER, 0, lane] == 0.0:
+            continue
+        n = first + lane
+        row = ended.made[n]
+        for side in range(2):
+            for i in range(d):
+                for k in range(r):
+                    ended.states[row, n, side, i, k] = block.y[side, i, k, lane]
+                    for s in range(stages):
+                        value = block.on.Z[s, side, i, k, lane]
+                        ended.increments[row, s, n, side, i, k] = value
+        ended.made[n] = row + 1
+
+
+@apart
+def _predict(block: Block, method: Collocation, onward: Array) -> None:
+    """The stages of the next step, in lanes where one begins; ``onward`` is scratch."""
+    stages, _, d, r, _ = block.on.Z.shape
+    N = 2 * d * r
+    over, h = at(block.notes, OVER, 0) > 0.0, at(block.notes, LENGTH, 0)
+    last, ahead = block.last_Z.reshape(stages, N, WIDTH), onward.reshape(stages, N, WIDTH)
+    Z, f = block.on.Z.reshape(stages, N, WIDTH), block.f.reshape(1, N, WIDTH)
+    furthest = every(0.0)
+    for i in range(stages):
+        for n in range(N):
+            total = 0.0 - at(last, stages - 1, n)
+            for s in range(stages):
+                total += at(block.basis, i, s) * at(last, s, n)
+            put(ahead, i, n, total)
+            furthest = larger(furthest, magnitude(total))
+    is_sane = (at(block.notes, BEFORE, 0) > 0.0) & (furthest <= 10.0 * h)
+    for i in range(stages):
+        for n in range(N):
+            straight = method.nodes[i] * h * at(f, 0, n)
+            begun = where(is_sane, at(ahead, i, n), straight)
+            put(Z, i, n, where(over, begun, at(Z, i, n)))

@@ -1,0 +1,237 @@
+"""The kernels of explicit and of implicit steps in a row in terms of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flows.compiled.arguments import array_of, kernel_of, lanes_of, require_in_range, scales_of
+from flows.compiled.sharing import shared
+from flows.march import March, StepControl
+from flows.radau import Radau
+from flows.rules import RULES
+from flows.runge_kutta import STABILITY_SHARE, Method
+from flows.tolerance import Tolerance
+
+
+class CompiledMarcher:
+    """What ``PlainMarcher`` is, for the square-root smoothing.
+
+    A lane's result depends on no other lane and on no position, to the bit.
+
+    Args:
+        y: (L, 2, d, r), states like those to come. most: how many attempts there may be in a row.
+        target: (L, d, d). beta: (L,). l2, decay: coupled and decoupled regularisation.
+
+    Raises:
+        ValueError: another dtype, device, layout or shape; beta out of range.
+        KernelUnavailable: numba cannot be imported.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        control: StepControl,
+        tolerance: Tolerance,
+        y: Tensor,
+        target: Tensor,
+        beta: Tensor,
+        l2: float,
+        decay: float,
+        most: int,
+    ) -> None:
+        lanes, _, d, r = lanes_of("states", y)
+        self._kernel = kernel_of("march")
+        self._shape, tableau = tuple(y.shape), method.tableau
+        self._method = tableau.rows, tableau.error
+        self._control = (
+            control.end,
+            -1.0 / control.order,
+            control.safety,
+            control.slowest,
+            control.fastest,
+            STABILITY_SHARE * tableau.stability,
+            tolerance.rtol,
+            tolerance.atol,
+        )
+        self._target = array_of("target", target, (lanes, d, d))
+        self._beta, self._regularisers = scales_of(beta, lanes), (float(l2), float(decay))
+        self._width = self._kernel.WIDTH
+        blocks = -(-lanes // self._width)
+        # Claimed once, for fresh pages cost time.
+        self._stages = np.empty((most, blocks, tableau.stages + 1, 2 * d * r, self._width))
+
+    def go(self, count: int, t: Tensor, planned: Tensor, y: Tensor, f: Tensor) -> March:
+        """``count`` attempts from y (L, N) at times t (L,), where y' = f."""
+        lanes, size = self._shape[0], self._stages.shape[3]
+        states, velocity = np.empty((count, *self._shape)), np.empty(self._shape)
+        good, passed = np.empty((count, lanes), np.bool_), np.empty((2, count, lanes))
+        onward = np.empty(lanes)
+        is_in_range = shared(
+            self._kernel.fill_march,
+            lanes,
+            self._width,
+            array_of("states", y, (lanes, size)).reshape(self._shape),
+            array_of("velocities", f, (lanes, size)).reshape(self._shape),
+            array_of("times", t, (lanes,)),
+            array_of("steps", planned, (lanes,)),
+            self._target,
+            self._beta,
+            *self._regularisers,
+            *self._method,
+            self._control,
+            self._stages,
+            states,
+            velocity,
+            good,
+            passed,
+            onward,
+        )
+        require_in_range(is_in_range, torch.from_numpy(self._beta))
+        step, times = torch.from_numpy(passed)
+        return March(
+            torch.from_numpy(good),
+            step,
+            times,
+            torch.from_numpy(states).flatten(2),
+            torch.from_numpy(velocity).flatten(1),
+            torch.from_numpy(onward),
+        )
+
+    def stages(self, number: Tensor, index: Tensor) -> Tensor:
+        """The stages of attempts ``number`` (E,) of lanes ``index`` (E,), (S + 1, E, N)."""
+        block, lane = index // self._width, index % self._width
+        kept = torch.from_numpy(self._stages)
+        return kept[number, block, :, :, lane].transpose(0, 1)
+
+
+class Ended(NamedTuple):
+    """What became of up to M implicit steps of every lane.
+
+    Attributes:
+        made: (L,), how many steps a lane has to show; what follows them in a column is undefined.
+        good: (M, L) booleans, whether each step was accepted.
+        start, step, end: (M, L), flow times. evaluations: (M, L), of the lane so far.
+        states: (M, L, N), after it. increments: (M, S, L, N), its stages.
+    """
+
+    made: Tensor
+    good: Tensor
+    start: Tensor
+    step: Tensor
+    end: Tensor
+    evaluations: Tensor
+    states: Tensor
+    increments: Tensor
+
+
+def compiled_steps(
+    now: Mapping[str, Tensor],
+    shape: tuple[int, int],
+    field: tuple[Tensor, Tensor, float, float, str],
+    method: Radau,
+    tolerance: Tolerance,
+    times: Tensor,
+    corrections: int,
+    most: int,
+) -> Ended | None:
+    """Corrections of implicit steps in a row: what ``ImplicitStepper`` does without the kernel.
+
+    A lane's result depends on no other lane and on no position, to the bit.
+
+    Args:
+        now: the tensors of ``flows.underway.Underway`` by their names; changed in place.
+        shape: d and r of states (L, 2 d r).
+        field: target (L, d, d), beta (L,), coefficients of the coupled and of the decoupled
+            regulariser, and the smoothing.
+        times: that steps have to end at, ascending.
+        corrections: of every lane. most: steps of a lane that may end.
+
+    Returns:
+        The steps that came to an end, or None where none did.
+
+    Raises:
+        ValueError: another dtype, device, layout or shape; beta out of range.
+        KernelUnavailable: numba cannot be imported.
+    """
+    implicit, control = kernel_of("collocation"), kernel_of("step_control")
+    target, beta, l2, decay, smoothing = field
+    lanes, pair = len(now["t"]), (2, *shape)
+    # No lane ends more steps than it makes corrections.
+    ended = control.Ended(
+        np.empty(lanes, np.int64),
+        np.empty((corrections, lanes), np.bool_),
+        *np.empty((3, corrections, lanes)),
+        np.empty((corrections, lanes), np.int64),
+        np.empty((corrections, lanes, *pair)),
+        np.empty((corrections, method.stages, lanes, *pair)),
+    )
+    is_in_range = shared(
+        implicit.fill_steps,
+        lanes,
+        implicit.WIDTH,
+        control.Underway(**_arrays_of(now, method.stages, lanes, *shape)),
+        ended,
+        array_of("target", target, (lanes, shape[0], shape[0])),
+        scales_of(beta, lanes),
+        implicit.FlowOf(float(l2), float(decay), smoothing == "tanh", RULES.fast),
+        implicit.Collocation(
+            *(
+                array_of(name, getattr(method, name), tuple(getattr(method, name).shape))
+                for name in ("inverse", "lower", "lower_inverse", "nodes", "error", "coefficients")
+            ),
+            method.real,
+            method.start_weight,
+        ),
+        RULES,
+        (tolerance.rtol, tolerance.atol),
+        array_of("times", times, tuple(times.shape)),
+        corrections,
+        most,
+    )
+    require_in_range(is_in_range, beta)
+    rows = int(ended.made.max())
+    if not rows:
+        return None
+    found = control.Ended(*map(torch.from_numpy, ended))
+    return Ended(
+        found.made,
+        found.good[:rows],
+        found.start[:rows],
+        found.step[:rows],
+        found.end[:rows],
+        found.evaluations[:rows],
+        found.states[:rows].flatten(2),
+        found.increments[:rows].flatten(3),
+    )
+
+
+def _arrays_of(
+    now: Mapping[str, Tensor], stages: int, lanes: int, d: int, r: int
+) -> dict[str, NDArray[Any]]:
+    """The tensors' own memory, pairs of factors unfolded."""
+    states = {
+        **dict.fromkeys(("y", "f"), (lanes, 2 * d * r)),
+        **dict.fromkeys(("Z", "last_Z", "last_f", "last_x"), (stages, lanes, 2 * d * r)),
+    }
+    shapes = {
+        "singular_values": (lanes, 2 * r),
+        **dict.fromkeys(("slow", "states"), (lanes, 2, d, r)),
+        **dict.fromkeys(("basis", "dual"), (lanes, 2, r, r)),
+        "rates": (lanes, 2, r),
+    }
+    kinds = {
+        **dict.fromkeys(("has_last", "failed"), torch.bool),
+        **dict.fromkeys(("rejections", "correction", "rises", "evaluations"), torch.long),
+    }
+    found = {}
+    for name, tensor in now.items():
+        shape = (states | shapes).get(name, (lanes,))
+        own = array_of(name, tensor, shape, kinds.get(name, torch.float64))
+        found[name] = own.reshape(*shape[:-1], 2, d, r) if name in states else own
+    return found
