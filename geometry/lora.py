@@ -1,0 +1,148 @@
+"""The split spectral trust region of a low-rank product W = B A, and its solution on the factors.
+
+A step (dB, dA) moves W by dB A + B dA to first order. The region bounds the halves apart,
+||dB A||_2 <= eta / 2 and ||B dA||_2 <= eta / 2, and the linear form <G_B, dB> + <G_A, dA> is least
+at -(eta / 2) (D_B, D_A) with
+
+    D_B = msign(G_B R_A) R_A,  R_A = (A A^T)^(-1/2),
+    D_A = R_B msign(R_B G_A),  R_B = (B^T B)^(-1/2).
+
+||D_B A||_2 = ||B D_A||_2 = 1, and W moves alike in every gauge. The m x n product and its gradient
+are never formed; memory is O((m + n) r).
+
+The paper writes W = P Q^T: P is B, Q is A^T.
+
+Reference: Cesista, Crowson, Simal, Biderman, LoRA-Muon, arXiv 2606.12921.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from geometry.errors import require_finite
+from geometry.gauge import Pair, require_pair
+from geometry.inverse_root import inverse_root
+from geometry.polar import msign
+
+# G (..., p, q) to its direction, such as the polar factor.
+Direction = Callable[[Tensor], Tensor]
+# X (..., r, n) to (X X^T)^(-1/2).
+Root = Callable[[Tensor], Tensor]
+
+
+def split_direction(
+    B: Tensor,
+    A: Tensor,
+    G_B: Tensor,
+    G_A: Tensor,
+    *,
+    orthogonalize: Direction = msign,
+    root: Root = inverse_root,
+) -> Pair:
+    """(D_B, D_A), the direction of steepest descent in the split trust region, Gram form.
+
+    Args:
+        B, G_B: (..., m, r), a factor and its gradient G_W A^T. A, G_A: (..., r, n), and B^T G_W.
+        orthogonalize: the direction in coordinates in which the trust region is a ball; for the
+            norm dual to another spectral function, that function instead of the polar factor.
+        root: inverse square root of a Gram matrix. Where a factor is 0 its root is, and so is the
+            direction of the other: from LoRA's zero start B = 0 the first step moves B alone.
+
+    Returns:
+        Shapes, dtype and device of the factors. ||D_B A||_2 = ||B D_A||_2 = 1 with exact
+        orthogonalisation and root where the gradients are not 0.
+
+    Raises:
+        ValueError: shapes that do not multiply, a rank above min(m, n), dtypes or devices that
+            differ, integer or complex factors, entries that are not finite.
+
+    Reference: arXiv 2606.12921, Algorithm 1.
+    """
+    _require_gradients(B, A, G_B, G_A)
+    R_A, R_B = root(A), root(B.mT)
+    return orthogonalize(G_B @ R_A) @ R_A, R_B @ orthogonalize(R_B @ G_A)
+
+
+def split_direction_by_qr(
+    B: Tensor, A: Tensor, G_B: Tensor, G_A: Tensor, *, orthogonalize: Direction = msign
+) -> Pair:
+    """The same direction in QR coordinates: A^T = Q T gives D_B = msign(G_B T^-1) T^-T.
+
+    T^T T is the Gram matrix, and the polar factor commutes with the rotation between T and its
+    square root. No Gram matrix is formed, so the error grows with the condition number and not
+    with its square; a factor has to have full rank.
+
+    Arguments and shapes as for :func:`split_direction`.
+
+    Raises:
+        ValueError: as there, and for a factor whose rank is not full.
+
+    Reference: arXiv 2606.12921, Proposition 6; Yen et al., LoRA Done RITE, arXiv 2410.20625.
+    """
+    _require_gradients(B, A, G_B, G_A)
+    T_A, T_B = torch.linalg.qr(A.mT).R, torch.linalg.qr(B).R
+    for name, T in (("A", T_A), ("B", T_B)):
+        diagonal = T.diagonal(dim1=-2, dim2=-1).abs()
+        if not bool((diagonal > 0).all()):
+            raise ValueError(
+                f"{name}: full rank is expected for QR coordinates; given a factor of smaller "
+                f"rank, shape {tuple(B.shape if name == 'B' else A.shape)}"
+            )
+    return _in_coordinates(G_B, T_A, orthogonalize), _in_coordinates(G_A.mT, T_B, orthogonalize).mT
+
+
+def _in_coordinates(G: Tensor, T: Tensor, orthogonalize: Direction) -> Tensor:
+    """O(G T^-1) T^-T."""
+    inside = torch.linalg.solve_triangular(T, G, upper=True, left=False)
+    return torch.linalg.solve_triangular(T.mT, orthogonalize(inside), upper=False, left=False)
+
+
+def split_step(
+    B: Tensor,
+    A: Tensor,
+    D_B: Tensor,
+    D_A: Tensor,
+    eta: float | Tensor,
+    weight_decay: float = 0.0,
+) -> Pair:
+    """The factors after a step of radius eta with split weight decay.
+
+    B <- s B - (eta / 2 s) D_B with s = sqrt(1 - weight_decay eta), A likewise: the product decays
+    by exactly 1 - weight_decay eta, and its first-order move is that of the step without decay.
+
+    Args:
+        B, D_B: (..., m, r). A, D_A: (..., r, n).
+        eta: > 0, a number or a tensor that broadcasts to the leading dimensions.
+
+    Raises:
+        ValueError: weight_decay eta not in [0, 1), for there is no split; shapes that do not fit.
+
+    Reference: arXiv 2606.12921, Algorithm 1 and Proposition 4.
+    """
+    _require_gradients(B, A, D_B, D_A, ("D_B", "D_A"))
+    eta = torch.as_tensor(eta, dtype=B.dtype, device=B.device)
+    left = 1 - weight_decay * eta
+    if weight_decay < 0 or not bool(((left > 0) & (left <= 1)).all()):
+        raise ValueError(
+            f"weight_decay * eta in [0, 1) is expected; given weight_decay = {weight_decay:g} and "
+            f"eta up to {float(eta.max()):g}"
+        )
+    scale = left.sqrt()[..., None, None]
+    length = eta[..., None, None] / (2 * scale)
+    return scale * B - length * D_B, scale * A - length * D_A
+
+
+def _require_gradients(
+    B: Tensor, A: Tensor, G_B: Tensor, G_A: Tensor, names: tuple[str, str] = ("G_B", "G_A")
+) -> None:
+    require_pair(B, A)
+    for name, gradient, factor in ((names[0], G_B, B), (names[1], G_A, A)):
+        if gradient.shape != factor.shape or gradient.dtype != factor.dtype:
+            raise ValueError(
+                f"{name}: shape {tuple(factor.shape)} and {factor.dtype} are expected, those of "
+                f"its factor; given {tuple(gradient.shape)} and {gradient.dtype}"
+            )
+        require_finite(name, gradient)
