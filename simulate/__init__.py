@@ -1,0 +1,1 @@
+"""Discrete time: optimisers, tasks, the training loop, sweeps."""

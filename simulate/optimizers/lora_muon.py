@@ -1,0 +1,102 @@
+"""LoRA-Muon: steepest descent in the split spectral trust region of a low-rank product."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from geometry.gauge import Pair
+from geometry.inverse_root import INVERSE_ROOTS, inverse_root
+from geometry.lora import split_direction, split_step
+from geometry.names import unknown_name
+from geometry.orthogonalizers import orthogonalizer_named
+from geometry.polar import orthogonalize
+from simulate.optimizers.pair_optimizer import (
+    Batch,
+    Group,
+    PairOptimizer,
+    Pairs,
+    State,
+    averaged,
+)
+
+
+class LoRAMuon(PairOptimizer):
+    """m <- momentum m + (1 - momentum) g for each factor, then the split step along -(D_B, D_A).
+
+    With s = sqrt(1 - weight_decay lr) and D as in :func:`geometry.lora.split_direction` of the
+    first moments: B <- s B - lr / (2 s scale) D_B, A likewise. W = scale B A moves by at most lr in
+    the spectral norm, to first order, in every gauge, and decays by exactly 1 - weight_decay lr.
+
+    From LoRA's zero start, B = 0, the first step moves B alone: the gradient of A is zero, and so
+    is the root of B's Gram matrix. The paper is silent on it; without damping the second step then
+    moves A by its own size, whatever lr is.
+
+    Args:
+        pairs: [(B, A), ...] or groups; see :class:`PairOptimizer`.
+        lr: the radius in W, a number or one a member. weight_decay lr has to be below 1.
+        momentum: in [0, 1). No Nesterov.
+        orthogonalizer: a name in ``geometry.orthogonalizers.ORTHOGONALIZERS``; "lora_muon" is the
+            paper's own. ns_steps: of it; None for its default.
+        root: a name in ``geometry.inverse_root.INVERSE_ROOTS``; "newton_schulz" is the paper's
+            own. damping: relative; None for the root's default.
+        scale: of the adapter, alpha / r. Orthogonalisation cancels it in the gradients, so the
+            directions are divided by it.
+
+    Memory: the first moments, (m + n) r numbers a pair; nothing of the size of W is made.
+
+    Reference: Cesista, Crowson, Simal, Biderman, arXiv 2606.12921, Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        *,
+        orthogonalizer: str = "svd",
+        ns_steps: int | None = None,
+        root: str = "svd",
+        damping: float | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "orthogonalizer": orthogonalizer,
+            "ns_steps": ns_steps,
+            "root": root,
+            "damping": damping,
+            "scale": scale,
+        }
+        super().__init__(pairs, defaults)
+
+    def require_options(self, group: Group) -> None:
+        super().require_options(group)
+        orthogonalizer_named(group["orthogonalizer"]).polynomials(group["ns_steps"])
+        if group["root"] not in INVERSE_ROOTS:
+            raise unknown_name("root", group["root"], INVERSE_ROOTS)
+        if not group["scale"] > 0:
+            raise ValueError(f"scale > 0 is expected; given {group['scale']}")
+
+    def updated(self, batch: Batch, state: State) -> tuple[Pair, State]:
+        group, moments = batch.group, averaged(batch, state)
+        D_B, D_A = self.direction(batch, moments)
+        B, A = batch.factors
+        scale = group["scale"]
+        factors = split_step(B, A, D_B / scale, D_A / scale, group["lr"], group["weight_decay"])
+        return factors, {"momentum_buffer": moments}
+
+    def direction(self, batch: Batch, moments: Pair) -> Pair:
+        """(D_B, D_A) of the first moments."""
+        group = batch.group
+        method, steps = group["orthogonalizer"], group["ns_steps"]
+        return split_direction(
+            *batch.factors,
+            *moments,
+            orthogonalize=partial(orthogonalize, method=method, steps=steps),
+            root=partial(inverse_root, method=group["root"], damping=group["damping"]),
+        )
