@@ -92,7 +92,7 @@ def probe(
 ) -> Probe:
     """Build problem and starts, warm up on one seed of the core, then measure."""
     torch.set_num_threads(threads)
-    start = case.starts(seeds)
+    _, start = case.problem, case.starts(seeds)
     trajectory(case.core, case.core.starts(seeds[:1]), rtol)
     before = held_since_reset()
     seconds = []

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from flows.bases import SpanBasis
 from flows.problem import MatrixFactorization, half_squares
 from flows.starts import Factors
 
@@ -109,15 +110,15 @@ class ReducedCoordinates:
     batched eigensolve, serves both factors.
 
     Attributes:
-        left, right: (all lanes, m, d) and (all lanes, n, d), orthonormal or zero columns.
-        lanes: (L,), which of them these coordinates are of; a lane that leaves moves no basis.
+        bases: of the columns of B and of the rows of A.
+        lanes: (L,), which of the bases' lanes these coordinates are of, None for all of them; a
+            lane that leaves moves no basis.
         target_left, target_right: (L, d, k), Q_B^T U and Q_A^T V.
         target: (L, d, d), y = Q_B^T Y Q_A.
     """
 
-    left: Tensor
-    right: Tensor
-    lanes: Tensor
+    bases: tuple[SpanBasis, SpanBasis]
+    lanes: Tensor | None
     target_left: Tensor
     target_right: Tensor
     target: Tensor
@@ -126,7 +127,13 @@ class ReducedCoordinates:
     @classmethod
     def of(cls, problem: MatrixFactorization, B: Tensor, A: Tensor) -> ReducedCoordinates:
         """The exact reduction of ``problem`` for starts B (L, m, r), A (L, r, n)."""
-        return cls.in_bases(problem, _basis(problem.left, B), _basis(problem.right, A.mT))
+        left, right = SpanBasis.of(problem.left, B), SpanBasis.of(problem.right, A.mT)
+        # A lane's own columns are orthogonal to U and V: they add rows of zeros.
+        target_left, target_right = left.shared.mT @ problem.left, right.shared.mT @ problem.right
+        lanes = len(B), -1, -1
+        return cls._seen(
+            problem, (left, right), target_left.expand(lanes), target_right.expand(lanes)
+        )
 
     @classmethod
     def in_bases(
@@ -136,34 +143,54 @@ class ReducedCoordinates:
 
         Exact only where the bases hold [B0, U] and [A0^T, V]; this is for showing that they must.
         """
-        size = max(left.shape[-1], right.shape[-1])
-        left, right = (
-            torch.nn.functional.pad(basis, (0, size - basis.shape[-1])) for basis in (left, right)
-        )
-        target_left, target_right = left.mT @ problem.left, right.mT @ problem.right
+        bases = SpanBasis.given(left), SpanBasis.given(right)
+        return cls._seen(problem, bases, left.mT @ problem.left, right.mT @ problem.right)
+
+    @classmethod
+    def _seen(
+        cls,
+        problem: MatrixFactorization,
+        bases: tuple[SpanBasis, SpanBasis],
+        target_left: Tensor,
+        target_right: Tensor,
+    ) -> ReducedCoordinates:
+        size = max(basis.size for basis in bases)
+        target_left, target_right = (_with_rows(x, size) for x in (target_left, target_right))
         return cls(
-            left=left,
-            right=right,
-            lanes=torch.arange(len(left), device=left.device),
+            bases=bases,
+            lanes=None,
             target_left=target_left,
             target_right=target_right,
             target=(target_left * problem.singular_values) @ target_right.mT,
             l2=problem.l2,
         )
 
+    @property
+    def left(self) -> Tensor:
+        """Q_B, (L, m, d), orthonormal or zero columns, put together on demand."""
+        return self._columns(0)
+
+    @property
+    def right(self) -> Tensor:
+        """Q_A, (L, n, d), orthonormal or zero columns, put together on demand."""
+        return self._columns(1)
+
     def restrict(self, B: Tensor, A: Tensor) -> Tensor:
-        left, right = self.left[self.lanes], self.right[self.lanes]
-        return torch.cat([left.mT @ B, right.mT @ A.mT], dim=-2)
+        size = self.target.shape[-1]
+        halves = [
+            _with_rows(self._basis(i).coordinates(factor), size)
+            for i, factor in enumerate((B, A.mT))
+        ]
+        return torch.cat(halves, dim=-2)
 
     def lift(self, states: Tensor) -> Factors:
         b, a = self.factors(states)
-        left, right = (_align(basis[self.lanes], states) for basis in (self.left, self.right))
-        return left @ b, a @ right.mT
+        return _align(self.left, states) @ b, a @ _align(self.right, states).mT
 
     def select(self, lanes: Tensor) -> ReducedCoordinates:
         return replace(
             self,
-            lanes=self.lanes[lanes],
+            lanes=lanes if self.lanes is None else self.lanes[lanes],
             target_left=self.target_left[lanes],
             target_right=self.target_right[lanes],
             target=self.target[lanes],
@@ -208,20 +235,23 @@ class ReducedCoordinates:
         left, right = (_align(x, b) for x in (self.target_left, self.target_right))
         return ((b.mT @ left) * (a @ right)).sum(-2)
 
+    def _basis(self, side: int) -> SpanBasis:
+        basis = self.bases[side]
+        return basis if self.lanes is None else basis.select(self.lanes)
+
+    def _columns(self, side: int) -> Tensor:
+        rows = self._basis(side).columns().mT
+        return _with_rows(rows, self.target.shape[-1]).mT
+
     def _pair(self, states: Tensor) -> Tensor:
         return states.unflatten(-2, (2, -1))
 
 
-def _basis(target: Tensor, start: Tensor) -> Tensor:
-    """Orthonormal columns (L, m, min(m, k + r)) that hold U and the start, U first.
-
-    Householder QR keeps its columns orthonormal whatever the rank of [U, B0], zero starts
-    included.
-    """
-    joint = torch.cat([target.expand(*start.shape[:-2], *target.shape), start], dim=-1)
-    q, r = torch.linalg.qr(joint)
-    signs = r.diagonal(dim1=-2, dim2=-1).sign()
-    return q * torch.where(signs == 0, 1.0, signs)[..., None, :]
+def _with_rows(matrices: Tensor, count: int) -> Tensor:
+    """Rows of zeros below those of (L, rows, r), so that there are ``count``."""
+    if matrices.shape[-2] == count:
+        return matrices
+    return torch.nn.functional.pad(matrices, (0, 0, 0, count - matrices.shape[-2]))
 
 
 def _align(per_lane: Tensor, states: Tensor) -> Tensor:

@@ -147,7 +147,7 @@ class ImplicitStepper:
         """The field and the coordinates of all stages of all lanes, stage by stage."""
         if self.field.compiled:
             return None
-        lanes = torch.arange(len(self.coordinates.lanes), device=self.y.device).repeat(STAGES)
+        lanes = torch.arange(len(self.coordinates.target), device=self.y.device).repeat(STAGES)
         return self.field.select(lanes), self.coordinates.select(lanes)
 
     def _correct(self) -> Tensor:

@@ -57,8 +57,8 @@ def test_a_direction_that_turns_nan_adaptively(smooth: str) -> None:
     good_B, good_A = error.factors
     assert good_B.shape == (6, 2)
     assert good_A.shape == (2, 5)
-    # Just before the gradient gets there.
-    assert POISONED < gradient_norm(error.factors) < 1.001 * POISONED
+    # Just before the gradient gets there, but for round-off: the field saw reduced coordinates.
+    assert (1 - 1e-14) * POISONED < gradient_norm(error.factors) < 1.001 * POISONED
     # They are the state of the healthy flow at that time.
     direction = (
         gradient_flow(PROBLEM)

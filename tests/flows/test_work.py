@@ -30,7 +30,8 @@ def test_adaptive_evaluations_are_counted_lane_by_lane(reduce: bool) -> None:
     direction = Instrumented()
     field = Field(PROBLEM, direction, "instrumented")
     start = PROBLEM.gaussian_init(0.1, seed=range(3))
-    work = integrate(field, start, [4.0], reduce=reduce).work
+    # Lanes stop between 3 and 4.4: when exactly depends on round-off, for the residual wavers.
+    work = integrate(field, start, [8.0], reduce=reduce).work
     factors_at_once = 1 if reduce else 2
     assert int(work.evaluations.sum()) == sum(direction.lanes) // factors_at_once
     stages = TABLEAUX["dormand_prince"].stages
@@ -40,7 +41,7 @@ def test_adaptive_evaluations_are_counted_lane_by_lane(reduce: bool) -> None:
     assert torch.equal(tried, SPAN * (tried / SPAN).round())
     beyond = tried - (work.accepted + work.rejected)
     assert bool(((beyond >= 0) & (beyond < SPAN)).all())
-    assert bool((work.stop_times < 4.0).all())
+    assert bool((work.stop_times < 8.0).all())
     # Lanes that stopped are no longer evaluated.
     assert direction.lanes[-1] < direction.lanes[0]
 

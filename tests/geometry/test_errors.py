@@ -52,6 +52,16 @@ def test_checks(
         check("x", bad)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_finite_entries_may_have_any_sum(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    errors.require_finite("x", torch.full((3, 2), largest, dtype=dtype))
+    errors.require_finite("x", torch.ones(0, dtype=dtype))
+    cancelling = torch.tensor([math.inf, 1.0, -math.inf, largest], dtype=dtype)
+    with pytest.raises(ValueError, match="got 2 NaN or infinite entries of 4"):
+        errors.require_finite("x", cancelling)
+
+
 def test_checks_with_bounds() -> None:
     errors.require_between("x", 0.5, 0.0, 1.0)
     with pytest.raises(ValueError, match=r"x must lie in \[0.0, 1.0\], got 1.5"):
