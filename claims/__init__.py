@@ -14,9 +14,9 @@ def __getattr__(name: str) -> Registry:
     """Assemble ``REGISTRY`` when it is first asked for: reading results needs no paper's module."""
     if name != "REGISTRY":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from claims import uniform_spectral_growth
+    from claims import lora_muon, uniform_spectral_growth
     from claims.registry import Registry
 
-    registry = Registry([*uniform_spectral_growth.CLAIMS])
+    registry = Registry([*uniform_spectral_growth.CLAIMS, *lora_muon.CLAIMS])
     globals()["REGISTRY"] = registry
     return registry

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from claims.lora_muon.tracing import Trace
 from geometry.gauge import regauged, regauged_gradients
 from geometry.inverse_root import inverse_root
 from geometry.lora import split_direction, split_direction_by_qr, split_step
@@ -166,33 +165,18 @@ def test_from_the_zero_start_only_the_zero_factor_moves() -> None:
         split_direction_by_qr(B, A, G @ A.mT, B.mT @ G)
 
 
-class LargestResult(TorchDispatchMode):
-    """Notes the largest tensor that any operation returned."""
-
-    numel = 0
-
-    def __torch_dispatch__(
-        self, function: Any, kinds: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for part in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(part, Tensor):
-                self.numel = max(self.numel, part.numel())
-        return result
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_nothing_of_the_size_of_the_product_is_made(form: str) -> None:
     m, n, r = 300, 200, 4
     B, A = random_matrices(m, r), random_matrices(r, n, seed=1)
     G_B, G_A = random_matrices(m, r, seed=2), random_matrices(r, n, seed=3)
-    with LargestResult() as seen:
+    with Trace() as seen:
         split_step(B, A, *FORMS[form](B, A, G_B, G_A), 0.1)
-    assert 0 < seen.numel <= max(m, n) * r
+    assert 0 < seen.largest <= max(m, n) * r
     # The control: the product itself is seen.
-    with LargestResult() as seen:
+    with Trace() as seen:
         B @ A
-    assert seen.numel == m * n
+    assert seen.largest == m * n
 
 
 def test_another_direction_and_root_are_taken() -> None:

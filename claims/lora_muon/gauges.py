@@ -1,0 +1,332 @@
+"""Gauge covariance: what a step does to the product, whatever its factorisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from claims.lora_muon.matrices import (
+    REFERENCE,
+    M,
+    Make,
+    N,
+    R,
+    gauge_of_condition,
+    gaussian,
+    give,
+    pair_and_gradient,
+    relative,
+    signs,
+    stepped,
+)
+from claims.registry import Claim, Evidence, Measurement, Setting
+from geometry.gauge import Pair, regauged, regauged_gradients
+from geometry.lora import split_direction
+from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Spectron
+from simulate.optimizers.pair_optimizer import Batch
+
+PAPER = "lora-muon"
+Gauges = Mapping[str, tuple[Tensor, float]]
+
+
+def gauges(setting: Setting) -> Gauges:
+    """The changes of gauge, (seeds, r, r), with their condition numbers."""
+    one = torch.eye(R, dtype=torch.float64).expand(setting["seeds"], R, R)
+    return {
+        "c = 9": (9.0 * one, 1.0),
+        "c = 1000": (1000.0 * one, 1.0),
+        "orthogonal": (torch.linalg.qr(gaussian(setting, R, R, stream=6)).Q, 1.0),
+        **{
+            f"condition {condition}": (gauge_of_condition(setting, R, condition), condition)
+            for condition in (10, 100, 1000)
+        },
+    }
+
+
+def _one_step(setting: Setting, make: Make, **options: Any) -> Evidence:
+    """How far apart the products are after a step in either gauge, over u condition."""
+    measurements, arrays = [], {}
+    for dtype in (torch.float64, torch.float32):
+        pair, G = pair_and_gradient(setting)
+        B, A = (factor.to(dtype) for factor in pair)
+        G = G.to(dtype)
+        u = torch.finfo(dtype).eps / 2
+        here = stepped(make, (B, A), [G], lr=1.0, **options)
+        # As much is lost by the factors' own condition.
+        own = float(torch.maximum(torch.linalg.cond(B), torch.linalg.cond(A)).max())
+        for name, (C, condition) in gauges(setting).items():
+            there = stepped(make, regauged(B, A, C.to(dtype)), [G], lr=1.0, **options)
+            W, other = (x.double() @ y.double() for x, y in (here, there))
+            error = relative(other, W)
+            kind = str(dtype).removeprefix("torch.")
+            arrays[f"{kind}, {name}"] = torch.tensor([condition, error]).double().numpy()
+            measurements.append(
+                Measurement(
+                    f"difference over u condition, {name}, {kind}",
+                    error / (u * condition * own), "<=", 4.0 * R,
+                )
+            )  # fmt: skip
+    return Evidence(tuple(measurements), arrays)
+
+
+def check_gauge(setting: Setting) -> Evidence:
+    """B' = B C and A' = C^-1 A have D_B' = D_B C and D_A' = C^-1 D_A.
+
+    G_B' = G_B C^-T and R_A' = (C^-1 A A^T C^-T)^(-1/2) = O^T R_A C for an orthogonal O, so that
+    G_B' R_A' is G_B R_A times a rotation, which the polar factor passes on. Hence the whole step,
+    second order included, is that of W. In floating point every quantity is off by the condition
+    of what it was made of: u times that of the gauge and of the factors, 4 r roundings at most.
+    """
+    return _one_step(setting, LoRAMuon, momentum=0.0)
+
+
+def control_spectron(setting: Setting) -> Evidence:
+    """Spectron with exact norms and polar factors."""
+    return _one_step(setting, Spectron, momentum=0.0, orthogonalizer="svd", norms="exact")
+
+
+def control_factor_muon(setting: Setting) -> Evidence:
+    """Muon on each factor."""
+    return _one_step(setting, FactorMuon, momentum=0.0)
+
+
+def control_signs(setting: Setting) -> Evidence:
+    """Descent along the signs of each factor's gradient."""
+    return _one_step(setting, signs)
+
+
+# What a damping of 1e-5 leaves of covariance, as a share of the step: the catalogue's levels.
+LEVELS = {"condition 10": 2.3e-4, "condition 100": 2.2e-2, "condition 1000": 0.28}
+
+
+def _damped(setting: Setting, make: Make) -> Evidence:
+    pair, G = pair_and_gradient(setting)
+    base = pair[0] @ pair[1]
+    step = _product(stepped(make, pair, [G], lr=1.0)) - base
+    found: dict[str, Tensor] = {}
+    for name, (C, _) in gauges(setting).items():
+        there = _product(stepped(make, regauged(pair[0], pair[1], C), [G], lr=1.0)) - base
+        norm = torch.linalg.matrix_norm
+        found[name] = norm(there - step) / norm(step)
+    measurements = [
+        Measurement(f"share of the step, {name}", float(found[name].median()), "within",
+                    (level / 3, level * 3))
+        for name, level in LEVELS.items()
+    ]  # fmt: skip
+    measurements += [
+        Measurement(f"share of the step, {name}", float(found[name].max()), "<=", 1e-9)
+        for name in ("c = 9", "c = 1000", "orthogonal")
+    ]
+    return Evidence(tuple(measurements), {name: x.numpy() for name, x in found.items()})
+
+
+def _product(pair: Pair) -> Tensor:
+    return pair[0] @ pair[1]
+
+
+def check_damping(setting: Setting) -> Evidence:
+    """The paper's own numerics: damping 1e-5 of the Gram matrix's norm, eight steps of msign.
+
+    (C^T S C + eps ||C^T S C|| I)^(-1/2) is the regauged root only where C is a multiple of an
+    orthogonal matrix; else the damping weighs the directions by the gauge, and a singular value
+    of size 1 / cond^2 is lost in it once eps cond^2 is 1.
+    """
+    own = partial(LoRAMuon, momentum=0.0, orthogonalizer="lora_muon", root="newton_schulz")
+    return _damped(setting, own)
+
+
+def control_exact(setting: Setting) -> Evidence:
+    """Exact numerics, which keep every gauge."""
+    return _damped(setting, partial(LoRAMuon, momentum=0.0))
+
+
+class AbsolutelyDamped(LoRAMuon):
+    """LoRA-Muon with a damping that is the same whatever the size of the factor."""
+
+    def __init__(self, *args: Any, amount: float, **options: Any) -> None:
+        self.amount = amount
+        super().__init__(*args, **options)
+
+    def direction(self, batch: Batch, moments: Pair) -> Pair:
+        B, A = batch.factors
+        return split_direction(B, A, moments[0], moments[1], root=self._root)
+
+    def _root(self, X: Tensor) -> Tensor:
+        w, V = torch.linalg.eigh(X @ X.mT)
+        return (V * (w.clamp_min(0) + self.amount).rsqrt()[..., None, :]) @ V.mT
+
+
+def control_absolute(setting: Setting) -> Evidence:
+    """An absolute damping, which keeps orthogonal gauges alone."""
+    return _damped(setting, partial(AbsolutelyDamped, amount=1e-3, momentum=0.0))
+
+
+def _trajectories(setting: Setting, transported: bool) -> Evidence:
+    """A noisy quadratic, regauged at the start and after half of the steps."""
+    pair, Y = pair_and_gradient(setting)
+    steps = setting["steps"]
+    noise = [gaussian(setting, M, N, stream=100 + step) for step in range(steps)]
+    straight = _trained(pair, Y, noise, None, None, transported)
+    found, arrays = [], {}
+    for name, (C, condition) in gauges(setting).items():
+        if condition > 10:
+            continue
+        for when, at in (("at the start", 0), ("mid-run", steps // 2)):
+            W = _trained(pair, Y, noise, C, at, transported)
+            error = relative(W, straight)
+            arrays[f"{when}, {name}"] = torch.tensor(error).numpy()
+            # Every step adds its round-off, amplified by the gauge.
+            u = torch.finfo(torch.float64).eps / 2
+            bound = 4 * R * steps * u * condition
+            found.append(Measurement(f"difference, {when}, {name}", error, "<=", bound))
+    return Evidence(tuple(found), arrays)
+
+
+def _trained(
+    pair: Pair,
+    Y: Tensor,
+    noise: list[Tensor],
+    C: Tensor | None,
+    when: int | None,
+    transported: bool,
+) -> Tensor:
+    B, A = (nn.Parameter(factor.clone()) for factor in pair)
+    optimizer = LoRAMuon([(B, A)], lr=0.5)
+    for step, drawn in enumerate(noise):
+        if C is not None and step == when:
+            for p, new in zip((B, A), regauged(B.detach(), A.detach(), C), strict=True):
+                p.data.copy_(new)
+            if step and transported:
+                moments = [optimizer.state[p]["momentum_buffer"] for p in (B, A)]
+                carried = regauged_gradients(moments[0], moments[1], C)
+                for m, new in zip(moments, carried, strict=True):
+                    m.copy_(new)
+        give(B, A, (B @ A).detach() - Y + drawn)
+        optimizer.step()
+    return (B @ A).detach()
+
+
+def check_trajectory(setting: Setting) -> Evidence:
+    """First moments are covectors: m_B' = m_B C^-T and m_A' = C^T m_A go on as if nothing was.
+
+    By induction over the steps: the step is covariant in the moments, and the gradients at the
+    new factors are the carried ones.
+    """
+    return _trajectories(setting, transported=True)
+
+
+def control_without_transport(setting: Setting) -> Evidence:
+    """The moments stay what they were in the other gauge."""
+    return _trajectories(setting, transported=False)
+
+
+def _qr_and_gram(setting: Setting, make: Callable[..., Any]) -> Evidence:
+    pair, Y = pair_and_gradient(setting)
+    noise = [gaussian(setting, M, N, stream=100 + step) for step in range(setting["steps"])]
+    u, measurements = torch.finfo(torch.float64).eps / 2, []
+    for count in (1, len(noise)):
+        products = []
+        for each in (LoRAMuon, make):
+            B, A = (nn.Parameter(factor.clone()) for factor in pair)
+            optimizer = each([(B, A)], lr=0.5)
+            for drawn in noise[:count]:
+                give(B, A, (B @ A).detach() - Y + drawn)
+                optimizer.step()
+            products.append((B @ A).detach())
+        error = relative(products[1], products[0])
+        bound = 100 * R * count * u
+        measurements.append(Measurement(f"difference after {count} steps", error, "<=", bound))
+    return Evidence(tuple(measurements))
+
+
+def check_qr(setting: Setting) -> Evidence:
+    """A^T = U T gives T^T T = A A^T, so T^-1 = R_A O for an orthogonal O.
+
+    msign(m T^-1) T^-T = msign(m R_A O) O^T R_A = msign(m R_A) R_A.
+    """
+    return _qr_and_gram(setting, LoRARiteCore)
+
+
+def control_full_lora_rite(setting: Setting) -> Evidence:
+    """LoRA-RITE with second moments, betas .9 and .999."""
+    return _qr_and_gram(setting, LoRARite)
+
+
+_SETUP = f"Gaussian factors and gradient, {M} x {N}, r = {R}"
+
+CLAIMS = (
+    Claim(
+        id="lora-muon.gauge",
+        paper=PAPER,
+        title="One step does not depend on the gauge",
+        statement=(
+            r"The step from $(BC, C^{-1}A)$ leads to the same $W$ as that from $(B, A)$, for every "
+            r"invertible $C$, second order included."
+        ),
+        reference=f"{REFERENCE}, Corollary 1",
+        source="paper",
+        setup=f"{_SETUP}, float64 and float32; C = 9, 1000, orthogonal, of condition 10, 100, 1000",
+        criterion="difference of W at most 4 r u times the conditions of gauge and factors",
+        check=check_gauge,
+        controls={
+            "Spectron": control_spectron,
+            "Muon on each factor": control_factor_muon,
+            "signs": control_signs,
+        },
+        tiers={"quick": {"seeds": 8}, "full": {"seeds": 128}},
+    ),
+    Claim(
+        id="lora-muon.gauge-damping",
+        paper=PAPER,
+        title="What the paper's own numerics keep of it",
+        statement=(
+            r"With a relative damping of $10^{-5}$ only $C = cQ$, $Q$ orthogonal, is exact; a "
+            r"gauge of condition 10, 100, 1000 changes the step by $2.3\cdot 10^{-4}$, "
+            r"$2.2\cdot 10^{-2}$, $.28$ of itself."
+        ),
+        reference=f"{REFERENCE}, Algorithm 4",
+        source="derived",
+        setup=f"{_SETUP}, float64; root by seven, msign by eight steps of the paper's tables",
+        criterion="medians within a factor of 3 of the levels; "
+        "multiples of orthogonal ones to 1e-9",
+        check=check_damping,
+        controls={"exact numerics": control_exact, "absolute damping": control_absolute},
+        tiers={"quick": {"seeds": 8}, "full": {"seeds": 128}},
+    ),
+    Claim(
+        id="lora-muon.gauge-trajectory",
+        paper=PAPER,
+        title="Whole runs do not depend on the gauge, once the moments are carried",
+        statement=(
+            r"Regauged at any step, with $m_B \to m_B C^{-\top}$ and $m_A \to C^\top m_A$, a run "
+            r"with momentum goes through the same products."
+        ),
+        reference=f"{REFERENCE}, Proposition 7",
+        source="paper",
+        setup=f"{_SETUP}, noisy quadratic, momentum .9; C = 9, 1000, orthogonal, of condition 10",
+        criterion="difference of W at most 4 r u steps times the gauge's condition",
+        check=check_trajectory,
+        controls={"moments not carried": control_without_transport},
+        tiers={"quick": {"seeds": 4, "steps": 50}, "full": {"seeds": 32, "steps": 50}},
+    ),
+    Claim(
+        id="lora-muon.qr-equals-gram",
+        paper=PAPER,
+        title="LoRA-RITE's core is LoRA-Muon in QR coordinates",
+        statement=(
+            r"$\mathrm{msign}(m T^{-1}) T^{-\top} = \mathrm{msign}(m R_A) R_A$ for $A^\top = UT$: "
+            r"one step and 50."
+        ),
+        reference=f"{REFERENCE}, Proposition 6",
+        source="paper",
+        setup=f"{_SETUP}, noisy quadratic, momentum .9, float64",
+        criterion="difference of W at most 100 r u a step",
+        check=check_qr,
+        controls={"LoRA-RITE with second moments": control_full_lora_rite},
+        tiers={"quick": {"seeds": 4, "steps": 50}, "full": {"seeds": 32, "steps": 50}},
+    ),
+)

@@ -1,0 +1,85 @@
+"""What the claims on LoRA optimisers share: drawn matrices, gauges, and one step of an optimiser.
+
+Cesista, Crowson, Simal, Biderman 2026, LoRA-Muon: Spectral Steepest Descent on the Low-Rank
+Manifold, arXiv 2606.12921. The paper writes W = P Q^T with P (m x r) and Q (n x r); B is P and A is
+Q^T throughout. Seeds are members of an ensemble: leading dimensions, one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from claims.registry import Setting
+from geometry.gauge import Pair
+
+REFERENCE = "arXiv 2606.12921"
+M, N, R = 96, 64, 8
+
+# [(B, A)] and options to an optimiser.
+Make = Callable[..., torch.optim.Optimizer]
+
+
+def gaussian(setting: Setting, *shape: int, stream: int = 0) -> Tensor:
+    """Standard normal entries (seeds, *shape): a member's own, whatever the others are."""
+    members = []
+    for seed in setting.seeds(setting["seeds"]):
+        generator = torch.Generator().manual_seed(seed * 1009 + stream)
+        members.append(torch.randn(*shape, generator=generator, dtype=torch.float64))
+    return torch.stack(members)
+
+
+def pair_and_gradient(setting: Setting, m: int = M, n: int = N, r: int = R) -> tuple[Pair, Tensor]:
+    """Gaussian factors (seeds, m, r) and (seeds, r, n), and a gradient (seeds, m, n) of W."""
+    factors = gaussian(setting, m, r, stream=1), gaussian(setting, r, n, stream=2)
+    return factors, gaussian(setting, m, n, stream=3)
+
+
+def gauge_of_condition(setting: Setting, r: int, condition: float) -> Tensor:
+    """U diag(1 ... 1 / condition) V^T (seeds, r, r), U and V of Gaussian matrices."""
+    U, V = (torch.linalg.qr(gaussian(setting, r, r, stream=stream)).Q for stream in (4, 5))
+    exponents = torch.linspace(0, 1, r, dtype=torch.float64) if r > 1 else torch.zeros(1).double()
+    return (U * condition**-exponents) @ V.mT
+
+
+def stepped(make: Make, pair: Pair, gradients: list[Tensor], **options: Any) -> Pair:
+    """The factors after a step along each of the gradients (seeds, m, n) of the product."""
+    B, A = (nn.Parameter(factor.clone()) for factor in pair)
+    optimizer = make([(B, A)], **options)
+    for G in gradients:
+        give(B, A, G)
+        optimizer.step()
+    return B.detach(), A.detach()
+
+
+def give(B: Tensor, A: Tensor, G: Tensor) -> None:
+    """The gradients of the factors, from that of their product."""
+    B.grad, A.grad = G @ A.detach().mT, B.detach().mT @ G
+
+
+def spectral_norm(W: Tensor) -> Tensor:
+    """The largest singular value of each matrix."""
+    norm: Tensor = torch.linalg.matrix_norm(W, 2)
+    return norm
+
+
+def relative(one: Tensor, other: Tensor) -> float:
+    """The largest ||one - other||_F / ||other||_F over the members."""
+    norm = torch.linalg.matrix_norm
+    return float((norm(one - other) / norm(other)).max())
+
+
+def signs(pairs: list[Pair], lr: float) -> torch.optim.Optimizer:
+    """Descent along the signs of each factor's gradient."""
+    return _SignDescent([factor for pair in pairs for factor in pair], {"lr": lr})
+
+
+class _SignDescent(torch.optim.Optimizer):
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for factor in group["params"]:
+                factor.sub_(group["lr"] * factor.grad.sign())
