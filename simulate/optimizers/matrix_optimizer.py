@@ -123,7 +123,8 @@ class MatrixOptimizer(Optimizer):
 
     def _state_of(self, p: Tensor) -> dict[str, Any]:
         # self.state[p] would make an entry.
-        return self.state.get(p, {})
+        state: dict[str, Any] = self.state.get(p, {})
+        return state
 
     def _coming_steps(self, stack: ParameterStack) -> list[int]:
         return [int(self._state_of(p).get("step", 0)) + 1 for p in stack.parameters]
