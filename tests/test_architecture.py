@@ -11,7 +11,14 @@ PACKAGE = {"geometry", "flows", "simulate", "claims", "figures", "paper_checks",
 ALLOWED: dict[str, set[str]] = {
     "geometry": {"geometry"},
     "flows": {"geometry", "flows"},
-    "simulate": {"geometry", "flows", "simulate"},
+    "simulate": {
+        "geometry",
+        "simulate",
+        "flows.MatrixFactorization",
+        "flows.Trajectory",
+        "flows.problem",
+        "flows.trajectory",
+    },
     "claims": {"geometry", "flows", "simulate", "claims"},
     "figures": {"figures", "claims.registry", "claims.results"},
     "paper_checks": {"claims", "figures"},
@@ -65,12 +72,18 @@ def wrong_arrows(root: Path) -> list[str]:
                 wrong.append(f"{name} imports {target}")
             elif is_paper(parts) and aim[0] == "claims" and aim[1] not in ("registry", parts[1]):
                 wrong.append(f"{name} imports {target}: a paper has claims.registry and itself")
+            elif is_optimizer(parts) and not is_optimizer(aim) and aim[0] != "geometry":
+                wrong.append(f"{name} imports {target}: an optimiser knows no task")
     return wrong
 
 
 def is_paper(parts: list[str]) -> bool:
     """Whether the module belongs to a paper, not to what declares, runs, records and prints."""
     return parts[0] == "claims" and len(parts) > 1 and parts[1] not in MACHINERY
+
+
+def is_optimizer(parts: list[str]) -> bool:
+    return parts[:2] == ["simulate", "optimizers"]
 
 
 def ill_kept_files(root: Path) -> list[str]:
@@ -117,6 +130,10 @@ def test_wrong_arrows_are_caught(tmp_path: Path) -> None:
         "figures/b.py": "from claims.running.one import run_claim",
         "figures/c.py": "from claims import REGISTRY\nimport torch",
         "simulate/a.py": "from ..claims import registry",
+        "simulate/b.py": "from flows import MatrixFactorization\nfrom flows.problem import x",
+        "simulate/c.py": "from flows import integrate\nfrom simulate.optimizers import a",
+        "simulate/optimizers/a.py": "from geometry import a\nfrom . import b",
+        "simulate/optimizers/b.py": "from simulate.a import x\nfrom flows import Trajectory",
         "claims/__init__.py": "from claims import one, other",
         "claims/one/__init__.py": "from .a import x",
         "claims/one/a.py": "from claims.registry import Claim\nfrom ..other import b",
@@ -136,6 +153,9 @@ def test_wrong_arrows_are_caught(tmp_path: Path) -> None:
         "geometry.a imports flows.problem.Problem",
         "paper_checks imports geometry.a",
         "simulate.a imports claims.registry",
+        "simulate.c imports flows.integrate",
+        "simulate.optimizers.b imports simulate.a.x: an optimiser knows no task",
+        "simulate.optimizers.b imports flows.Trajectory: an optimiser knows no task",
     ]
 
 

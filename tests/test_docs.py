@@ -13,6 +13,7 @@ from claims import REGISTRY
 from claims.registry import Verdict
 from claims.running.one import run_claim
 from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
+from simulate.optimizers.rate_adjustment import RATE_ADJUSTMENTS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,6 +59,25 @@ def test_the_example_of_a_claim_holds() -> None:
     (claim,) = names["CLAIMS"]
     outcome = run_claim(claim, "quick", 0)
     assert outcome.verdict is Verdict.HOLDS, outcome.reason
+
+
+def test_the_example_of_an_optimiser_descends_as_it_says() -> None:
+    (example,) = blocks(ROOT / "docs" / "optimizers.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "optimizers", "exec"), names)
+    W, start, optimizer = names["W"].detach(), names["start"], names["optimizer"]
+    # The gradient is W itself, so every singular value falls by lr times the sum of all.
+    moved = torch.linalg.svdvals(start - W)
+    total = torch.linalg.svdvals(start).sum(-1, keepdim=True)
+    lr = optimizer.param_groups[0]["lr"][:, None]
+    assert float((moved - lr * total).abs().max()) <= 1e-11
+    assert optimizer.state_dict()["state"][0]["step"] == 1
+
+
+def test_the_tables_of_rate_adjustments_are_the_same() -> None:
+    page = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`(?:, also `None`)? \| .* \| .* \|$", page, re.M)
+    assert [name for name in rows if name in RATE_ADJUSTMENTS] == list(RATE_ADJUSTMENTS)
 
 
 def test_the_paper_s_page_has_every_claim() -> None:

@@ -1,11 +1,14 @@
-"""Spectral optimisers as ordinary ``torch.optim.Optimizer``s."""
+"""Spectral optimisers as ordinary ``torch.optim.Optimizer``s. None of them knows a task."""
 
 from simulate.optimizers.factor_muon import FactorMuon
 from simulate.optimizers.lora_muon import LoRAMuon
 from simulate.optimizers.lora_rite import LoRARite, LoRARiteCore
+from simulate.optimizers.matrix_optimizer import MatrixOptimizer
+from simulate.optimizers.muon import Muon
 from simulate.optimizers.pair_optimizer import PairOptimizer
 from simulate.optimizers.peft_pairs import lora_pairs
 from simulate.optimizers.scaled_gd import ScaledGD
+from simulate.optimizers.spectral_descent import SpectralDescent
 from simulate.optimizers.spectron import Spectron
 
 __all__ = [
@@ -13,8 +16,11 @@ __all__ = [
     "LoRAMuon",
     "LoRARite",
     "LoRARiteCore",
+    "MatrixOptimizer",
+    "Muon",
     "PairOptimizer",
     "ScaledGD",
+    "SpectralDescent",
     "Spectron",
     "lora_pairs",
 ]

@@ -1,0 +1,98 @@
+"""Parameters of one group that are alike, stacked so that one batched call serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ParameterStack:
+    """k parameters that agree in shape, dtype, device and memory order, with their gradients.
+
+    Attributes:
+        options: of their parameter group.
+        group: the index of that group.
+        indices: where in the group they are.
+        parameters: k tensors (..., m, n).
+    """
+
+    options: Mapping[str, Any]
+    group: int
+    indices: tuple[int, ...]
+    parameters: tuple[Tensor, ...]
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """(k, ..., m, n); to be read only, for the stack of one is the parameter itself."""
+        return stacked(self.parameters)
+
+    @cached_property
+    def gradients(self) -> Tensor:
+        """(k, ..., m, n); to be read only."""
+        return stacked([p.grad for p in self.parameters if p.grad is not None])
+
+    def require_finite(self, what: str, values: Tensor, steps: Sequence[int]) -> None:
+        """Raise ValueError for NaN or infinity, saying in which parameter (waits for the device).
+
+        Args:
+            what: what the values are, such as "gradient".
+            values: (k, ..., m, n).
+            steps: k numbers, the step that each parameter is about to take.
+        """
+        finite = torch.isfinite(values)
+        if bool(finite.all()):
+            return
+        first = int((~finite).flatten(1).any(1).nonzero()[0])
+        bad = ~finite[first]
+        message = (
+            f"the {what} of parameter {self.indices[first]} of group {self.group}, "
+            f"shape {tuple(bad.shape)}, must be finite, got {int(bad.sum())} NaN or infinite "
+            f"entries of {bad.numel()}"
+        )
+        if bad.ndim > 2:
+            member = tuple(bad.flatten(-2).any(-1).nonzero()[0].tolist())
+            message += f", the first of them in ensemble member {member}"
+        raise ValueError(f"{message}, at step {steps[first]}; nothing was updated")
+
+
+def stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """torch.stack that keeps the memory order of the matrices, along which sums are taken."""
+    if len(tensors) == 1:
+        return tensors[0].unsqueeze(0)
+    if by_columns(tensors[0]):
+        return torch.stack([tensor.mT for tensor in tensors]).mT
+    return torch.stack(list(tensors))
+
+
+def by_columns(tensor: Tensor) -> bool:
+    """Whether the entries of a column are closer together in memory than those of a row."""
+    return tensor.stride(-2) < tensor.stride(-1)
+
+
+def stacks_of(group: int, options: Mapping[str, Any]) -> Iterator[ParameterStack]:
+    """The parameters of a group that have gradients, in stacks of those that are alike.
+
+    Raises:
+        ValueError: for a sparse gradient.
+    """
+    alike: dict[tuple[object, ...], list[int]] = {}
+    parameters = options["params"]
+    for index, p in enumerate(parameters):
+        G = p.grad
+        if G is None:
+            continue
+        if G.layout is not torch.strided:
+            raise ValueError(
+                f"the gradient of parameter {index} of group {group} must be dense, got {G.layout}"
+            )
+        key = (p.shape, p.dtype, p.device, G.dtype, by_columns(p), by_columns(G))
+        alike.setdefault(key, []).append(index)
+    for indices in alike.values():
+        members = tuple(parameters[index] for index in indices)
+        yield ParameterStack(options, group, tuple(indices), members)
