@@ -12,6 +12,7 @@ import torch
 import typer
 from rich.console import Console
 
+from benchmarks import steps as optimizers_steps
 from benchmarks.peers import PEERS
 from benchmarks.references import References
 from benchmarks.report import bars_table, record, table
@@ -88,6 +89,44 @@ def flows(
             study.draw(out / f"{study.name}.svg", outcome.rows)
         missed += sum(bar.met is False for bar in outcome.bars)
     raise typer.Exit(1 if missed else 0)
+
+
+@app.command(name="steps")
+def optimizer_steps(
+    sizes: Annotated[list[int] | None, typer.Option("--size", min=2, help="m = n.")] = None,
+    ranks: Annotated[list[int] | None, typer.Option("--rank", min=1, help="r.")] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Timed steps; the dense one has a fifth of them.")
+    ] = 15,
+    threads: Annotated[int, typer.Option(min=1, help="Cores and threads.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the record.")] = Path("out/benchmarks"),
+) -> None:
+    """A step of LoRA-Muon and its rivals beside one of dense Muon: time and memory.
+
+    The exit status is 1 where LoRA-Muon at 4096, r = 16 is not 20 times as fast as the dense step.
+    """
+    keep_to(threads)
+    progress = Console(stderr=True)
+
+    def say(line: str) -> None:
+        progress.print(line, markup=False, highlight=False)
+
+    sizes, ranks = sizes or [1024, 4096], ranks or [4, 16, 64]
+    if max(ranks) > min(sizes):
+        raise typer.BadParameter(
+            f"at most the smallest size, {min(sizes)}, is expected; given {max(ranks)}",
+            param_hint="--rank",
+        )
+    rows = list(optimizers_steps.steps(sizes, ranks, repeats, say))
+    console = Console() if Console().is_terminal else Console(width=200)
+    console.print(optimizers_steps.table(rows, threads))
+    optimizers_steps.record(out / "steps.json", rows, threads)
+    found = optimizers_steps.ratio(rows)
+    if found is not None:
+        size, rank, least = optimizers_steps.BAR
+        verdict = "met" if found >= least else "MISSED"
+        console.print(f"{size} x {size}, r = {rank}: {found:.1f}, at least {least:g}: {verdict}")
+        raise typer.Exit(int(found < least))
 
 
 def keep_to(threads: int) -> None:

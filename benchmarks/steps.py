@@ -1,0 +1,154 @@
+"""What a step of an optimiser of low-rank products costs beside one of the dense matrix.
+
+Every contestant moves one 2-D product: a pair of factors, or the m x m matrix itself. Steps of all
+contestants take turns, and the best counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import nn
+
+from claims.lora_muon.tracing import Trace
+from claims.results.strict_json import write_json
+from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Muon, Spectron
+
+# LoRA-Muon's step against the dense one, at this size and rank.
+BAR = (4096, 16, 20.0)
+DENSE = "Muon, dense, five Newton-Schulz steps"
+OURS = "LoRA-Muon"
+
+Make = Callable[[list[tuple[nn.Parameter, nn.Parameter]]], torch.optim.Optimizer]
+
+
+def _flat(pairs: list[tuple[nn.Parameter, nn.Parameter]]) -> list[nn.Parameter]:
+    return [factor for pair in pairs for factor in pair]
+
+
+FACTORED: dict[str, Make] = {
+    OURS: LoRAMuon,
+    "LoRA-Muon, the paper's matrix products": lambda pairs: LoRAMuon(
+        pairs, orthogonalizer="lora_muon", root="newton_schulz"
+    ),
+    "LoRA-RITE's core, QR": LoRARiteCore,
+    "LoRA-RITE": LoRARite,
+    "Spectron": Spectron,
+    "Muon on each factor, five Newton-Schulz steps": lambda pairs: FactorMuon(
+        pairs, orthogonalizer="muon"
+    ),
+    "AdamW on the factors": lambda pairs: torch.optim.AdamW(_flat(pairs)),
+}
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """A contestant at one size and rank.
+
+    Attributes:
+        seconds: of a step, the best. largest: entries of the largest tensor that a step made.
+        kept: numbers of the optimiser's state.
+    """
+
+    size: int
+    rank: int | None
+    contestant: str
+    seconds: float
+    largest: int
+    kept: int
+
+
+def steps(
+    sizes: Sequence[int], ranks: Sequence[int], repeats: int, say: Callable[[str], None]
+) -> Iterator[StepRow]:
+    """Every contestant at every size and rank, in float32."""
+    for size in sizes:
+        say(f"{size} x {size}: {DENSE}")
+        W = _drawn(size, size)
+        dense = Muon([W], orthogonalizer="muon", ns_steps=5)
+        yield _measured(dense, size, None, DENSE, max(1, repeats // 5))
+        del W, dense
+        for rank in ranks:
+            for name, make in FACTORED.items():
+                say(f"{size} x {size}, r = {rank}: {name}")
+                optimizer = make([(_drawn(size, rank), _drawn(rank, size))])
+                yield _measured(optimizer, size, rank, name, repeats)
+
+
+def _drawn(*shape: int) -> nn.Parameter:
+    generator = torch.Generator().manual_seed(shape[0] + shape[1])
+    drawn = nn.Parameter(torch.randn(shape, generator=generator))
+    drawn.grad = torch.randn(shape, generator=generator)
+    return drawn
+
+
+def _measured(
+    optimizer: torch.optim.Optimizer, size: int, rank: int | None, name: str, repeats: int
+) -> StepRow:
+    # The first makes the state, and is looked at; no other is.
+    with Trace() as seen:
+        optimizer.step()
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        optimizer.step()
+        taken.append(time.perf_counter() - began)
+    states: list[dict[str, Any]] = list(optimizer.state.values())
+    kept = sum(x.numel() for state in states for x in state.values() if torch.is_tensor(x))
+    return StepRow(size, rank, name, min(taken), seen.largest, kept)
+
+
+def ratio(rows: Sequence[StepRow]) -> float | None:
+    """How many times as long the dense step takes at the bar's size and rank; None if not run."""
+    size, rank, _ = BAR
+    found = {row.contestant: row.seconds for row in rows if row.size == size}
+    own = [row for row in rows if (row.size, row.rank, row.contestant) == (size, rank, OURS)]
+    return found[DENSE] / own[0].seconds if own and DENSE in found else None
+
+
+def table(rows: Sequence[StepRow], threads: int) -> Table:
+    """Milliseconds, memory, and how many times as fast as the dense step of that size."""
+    count = "one thread" if threads == 1 else f"{threads} threads"
+    drawn = Table(title=f"one step of one product, float32, {count}")
+    for heading in (
+        "m = n",
+        "r",
+        "contestant",
+        "ms",
+        "dense / this",
+        "largest / m^2",
+        "kept / m^2",
+    ):
+        drawn.add_column(heading, justify="left" if heading == "contestant" else "right")
+    dense = {row.size: row.seconds for row in rows if row.contestant == DENSE}
+    for row in rows:
+        drawn.add_row(
+            str(row.size),
+            "" if row.rank is None else str(row.rank),
+            row.contestant,
+            f"{1e3 * row.seconds:.2f}",
+            f"{dense[row.size] / row.seconds:.1f}",
+            f"{row.largest / row.size**2:.4f}",
+            f"{row.kept / row.size**2:.4f}",
+            end_section=row.contestant == list(FACTORED)[-1],
+        )
+    return drawn
+
+
+def record(path: Path, rows: Sequence[StepRow], threads: int) -> None:
+    """Write everything as JSON, atomically."""
+    content = {
+        "schema": 1,
+        "benchmark": "steps",
+        "threads": threads,
+        "torch": torch.__version__,
+        "rows": [asdict(row) for row in rows],
+        "bar": {"size": BAR[0], "rank": BAR[1], "at_least": BAR[2], "ratio": ratio(rows)},
+    }
+    write_json(path, content)

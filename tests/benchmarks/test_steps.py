@@ -1,0 +1,53 @@
+"""The benchmark of optimiser steps: who runs, what is counted, when the bar is met."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import benchmarks.__main__ as command
+from benchmarks.steps import BAR, DENSE, FACTORED, OURS, StepRow, ratio, steps
+
+
+def test_everybody_runs_and_nothing_dense_is_made() -> None:
+    size, rank = 96, 4
+    rows = list(steps([size], [rank], 2, lambda _: None))
+    assert [row.contestant for row in rows] == [DENSE, *FACTORED]
+    assert all(row.seconds > 0 for row in rows)
+    assert rows[0].largest == size**2
+    assert {row.largest for row in rows[1:]} == {size * rank}
+    kept = {row.contestant: row.kept for row in rows}
+    assert kept[OURS] == 2 * size * rank
+    assert kept["LoRA-RITE"] > 2 * kept[OURS]
+    assert ratio(rows) is None
+
+
+def test_the_bar_is_a_ratio_of_times() -> None:
+    size, rank, least = BAR
+    dense = StepRow(size, None, DENSE, 2.0, 1, 1)
+    own = StepRow(size, rank, OURS, 0.05, 1, 1)
+    assert ratio([dense, own]) == pytest.approx(40.0)
+    slow = replace(own, seconds=1.0)
+    found = ratio([dense, slow])
+    assert found is not None
+    assert found < least
+
+
+def test_the_command_prints_and_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(command, "keep_to", lambda threads: None)
+    arguments = ["steps", "--size", "64", "--rank", "2", "--repeats", "1", "--out", str(tmp_path)]
+    result = CliRunner().invoke(command.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert OURS in result.output
+    content = json.loads((tmp_path / "steps.json").read_text())
+    assert len(content["rows"]) == 1 + len(FACTORED)
+    assert content["bar"]["ratio"] is None
+    wrong = CliRunner().invoke(command.app, [*arguments[:3], "--rank", "65"])
+    assert wrong.exit_code == 2
+    assert "at most the smallest size, 64, is expected; given 65" in " ".join(
+        wrong.output.replace("│", " ").split()
+    )
