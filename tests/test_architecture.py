@@ -8,10 +8,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = {"geometry", "flows", "simulate", "claims", "figures", "paper_checks", "benchmarks"}
+# What discrete time shares with the flows, by module and by name.
+PROBLEM = {"flows.problem", "flows.MatrixFactorization"}
+TRAJECTORIES = {"flows.trajectory", "flows.Trajectory"}
 ALLOWED: dict[str, set[str]] = {
     "geometry": {"geometry"},
     "flows": {"geometry", "flows"},
-    "simulate": {"geometry", "flows", "simulate"},
+    "simulate": {"geometry", "simulate", *PROBLEM, *TRAJECTORIES},
     "claims": {"geometry", "flows", "simulate", "claims"},
     "figures": {"figures", "claims.registry", "claims.results"},
     "paper_checks": {"claims", "figures"},
@@ -65,6 +68,8 @@ def wrong_arrows(root: Path) -> list[str]:
                 wrong.append(f"{name} imports {target}")
             elif is_paper(parts) and aim[0] == "claims" and aim[1] not in ("registry", parts[1]):
                 wrong.append(f"{name} imports {target}: a paper has claims.registry and itself")
+            elif within(name, "simulate.optimizers") and within(target, "simulate.tasks"):
+                wrong.append(f"{name} imports {target}: an optimiser knows no task")
     return wrong
 
 
@@ -117,6 +122,10 @@ def test_wrong_arrows_are_caught(tmp_path: Path) -> None:
         "figures/b.py": "from claims.running.one import run_claim",
         "figures/c.py": "from claims import REGISTRY\nimport torch",
         "simulate/a.py": "from ..claims import registry",
+        "simulate/b.py": "from flows import MatrixFactorization, integrate\nimport flows.problem",
+        "simulate/c.py": "from flows.trajectory import Trajectory\nfrom flows.march import March",
+        "simulate/optimizers/o.py": "from . import a\nfrom simulate.tasks import Corpus",
+        "simulate/tasks/d.py": "from . import e\nfrom geometry.errors import x\nimport flows",
         "claims/__init__.py": "from claims import one, other",
         "claims/one/__init__.py": "from .a import x",
         "claims/one/a.py": "from claims.registry import Claim\nfrom ..other import b",
@@ -136,6 +145,10 @@ def test_wrong_arrows_are_caught(tmp_path: Path) -> None:
         "geometry.a imports flows.problem.Problem",
         "paper_checks imports geometry.a",
         "simulate.a imports claims.registry",
+        "simulate.b imports flows.integrate",
+        "simulate.c imports flows.march.March",
+        "simulate.optimizers.o imports simulate.tasks.Corpus: an optimiser knows no task",
+        "simulate.tasks.d imports flows",
     ]
 
 

@@ -1,0 +1,1 @@
+"""Discrete time: optimisers, and the tasks they are run on."""
