@@ -7,6 +7,7 @@ from simulate.tasks.corpus import (
     UnreadableCorpusError,
     text_corpus,
 )
+from simulate.tasks.shakespeare import tiny_shakespeare
 
 __all__ = [
     "AlteredCorpusError",
@@ -16,4 +17,5 @@ __all__ = [
     "UnknownCharactersError",
     "UnreadableCorpusError",
     "text_corpus",
+    "tiny_shakespeare",
 ]
