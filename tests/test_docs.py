@@ -80,6 +80,23 @@ def test_the_tables_of_rate_adjustments_are_the_same() -> None:
     assert [name for name in rows if name in RATE_ADJUSTMENTS] == list(RATE_ADJUSTMENTS)
 
 
+def test_the_corpus_example_runs_and_its_numbers_are_what_comes_out() -> None:
+    (example,) = blocks(ROOT / "docs" / "tasks.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "tasks", "exec"), names)
+    language = names["language"]
+    assert names["losses"].shape == (256, 128)
+    assert names["best"] == pytest.approx(language.entropy_rate, rel=0.1)
+    page = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    (text,) = blocks(ROOT / "docs" / "tasks.md", "text")
+    assert text.strip() in names["corpus"].decode(names["corpus"].train)
+    rows = dict(re.findall(r"^\| (\d|all) \| (\d\.\d{4}) \|$", page, re.M))
+    optima = [*language.context_optima(6).tolist(), language.entropy_rate]
+    assert rows == dict(zip([*"0123456", "all"], (f"{x:.4f}" for x in optima), strict=True))
+    assert f"{language.states:,} states" in page
+    assert f"H(π) is {language.state_entropy:.2f} nats" in page
+
+
 def test_the_paper_s_page_has_every_claim() -> None:
     page = (ROOT / "docs" / "uniform-spectral-growth.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(usg\.[a-z0-9-]+)`", page, re.M)
