@@ -41,8 +41,8 @@ def bfloat16_newton_schulz(
         (..., m, n) in bfloat16, whatever G's dtype; for m > n a transposed view. G is left alone.
 
     Bits: on the CPU a matrix of a batch has the bits that it has alone. Where the smaller side is
-        above 16 the batch is multiplied in one call; smaller matrices are taken one by one, about
-        30 microseconds each, for torch's choice of kernel goes by the size of the batch.
+        above 16 the batch is multiplied in one call; smaller matrices are taken one by one, .1 to
+        .2 ms each, for torch's choice of kernel goes by the size of the batch.
 
     Reference:
         Jordan et al., Muon, 2024; torch/optim/_muon.py of torch 2.13.
