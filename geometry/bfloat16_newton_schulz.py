@@ -41,9 +41,8 @@ def bfloat16_newton_schulz(
         (..., m, n) in bfloat16, whatever G's dtype; for m > n a transposed view. G is left alone.
 
     Bits: on the CPU a matrix of a batch has the bits that it has alone. Where the smaller side is
-        above 16 the batch is multiplied in one call; smaller matrices are taken one by one, about
-        30 microseconds each, for torch's choice of kernel goes by the size of the batch. Norms are
-        taken one by one everywhere: a batched sum runs in another order.
+        above 16 the batch is multiplied in one call; smaller matrices are taken one by one, .1 to
+        .2 ms each, for torch's choice of kernel goes by the size of the batch.
 
     Reference:
         Jordan et al., Muon, 2024; torch/optim/_muon.py of torch 2.13.
@@ -54,8 +53,7 @@ def bfloat16_newton_schulz(
         return X.reshape(G.shape)
     if m > n:
         X = X.mT
-    norms = torch.stack([matrix.norm() for matrix in X])
-    X = X / norms.clamp(min=eps)[:, None, None]
+    X = X / torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True).clamp(min=eps)
     if X.device.type == "cpu" and min(m, n) <= ONE_BY_ONE:
         X = torch.stack([_iterated(matrix, coefficients, steps) for matrix in X])
     else:

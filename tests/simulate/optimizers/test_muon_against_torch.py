@@ -108,6 +108,43 @@ def test_weights_in_column_order() -> None:
     run(12, copy.deepcopy(start), copy.deepcopy(start))
 
 
+def on_the_verge(count: int, m: int, n: int) -> Tensor:
+    """Matrices (count, m, n) of bfloat16 numbers whose norms lie midway between two others."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(count, m * n, generator=generator).bfloat16().double()
+    X[:, :8] = 0
+    norm = X.norm(dim=1) * 1.01
+    ulp = 2.0 ** (norm.log2().floor() - 7)
+    target = ((norm / ulp).floor() + 0.5) * ulp
+    for entry in range(8):
+        # Bits are dropped, not rounded, so that something is left for the next entry.
+        left = (target.square() - X.square().sum(1)).clamp_min(0).sqrt().float()
+        X[:, entry] = (left.view(torch.int32) & -65536).view(torch.float32).double()
+    shuffled = X[:, torch.randperm(m * n, generator=generator)]
+    return shuffled.reshape(count, m, n).float()
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_the_order_of_sums_in_norms(columns: bool) -> None:
+    # With p(x) = x the weights show the norms alone, which bfloat16 rounds one way or the other
+    # according to the order of their sums.
+    gradients = on_the_verge(100, 64, 16)
+    start = [Parameter(torch.zeros_like(G)) for G in gradients]
+    ours, theirs = copy.deepcopy(start), copy.deepcopy(start)
+    options: dict[str, Any] = {"ns_coefficients": (1.0, 0.0, 0.0), "ns_steps": 1, "lr": 1.0}
+    pair = (
+        Muon(ours, momentum=0.0, **options),
+        torch.optim.Muon(theirs, momentum=0.0, **options),
+    )
+    for W, V, G in zip(ours, theirs, gradients, strict=True):
+        W.grad = G.mT.contiguous().mT if columns else G.clone()
+        V.grad = W.grad.clone()
+        assert V.grad.stride() == W.grad.stride()
+    for optimizer in pair:
+        optimizer.step()
+    assert [i for i in range(100) if not torch.equal(ours[i], theirs[i])] == []
+
+
 def test_groups_and_a_scheduler() -> None:
     start = parameters(torch.float32)
     runs = []
