@@ -119,7 +119,8 @@ class PairOptimizer(torch.optim.Optimizer):
             missing = [p.grad is None for p in pair]
             if all(missing):
                 continue
-            step = self.state[pair[0]].get("step", 0)
+            # self.state makes an entry of whatever it is asked for.
+            step = self.state[pair[0]]["step"] if pair[0] in self.state else 0
             if any(missing):
                 raise ValueError(
                     f"pair {number}: gradients of both factors are expected; "
