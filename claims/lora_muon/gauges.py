@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,17 +17,19 @@ from claims.lora_muon.matrices import (
     R,
     gauge_of_condition,
     gaussian,
-    give,
+    noisy_quadratic,
     pair_and_gradient,
     relative,
     signs,
     stepped,
+    trained,
 )
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair, regauged, regauged_gradients
 from geometry.lora import split_direction
 from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Spectron
 from simulate.optimizers.pair_optimizer import Batch
+from simulate.tasks import NoisyQuadratic
 
 PAPER = "lora-muon"
 Gauges = Mapping[str, tuple[Tensor, float]]
@@ -167,16 +169,15 @@ def control_absolute(setting: Setting) -> Evidence:
 
 def _trajectories(setting: Setting, transported: bool) -> Evidence:
     """A noisy quadratic, regauged at the start and after half of the steps."""
-    pair, Y = pair_and_gradient(setting)
+    pair, task = noisy_quadratic(setting)
     steps = setting["steps"]
-    noise = [gaussian(setting, M, N, stream=100 + step) for step in range(steps)]
-    straight = _trained(pair, Y, noise, None, None, transported)
+    straight = _trained(pair, task, steps, None, None, transported)
     found, arrays = [], {}
     for name, (C, condition) in gauges(setting).items():
         if condition > 10:
             continue
         for when, at in (("at the start", 0), ("mid-run", steps // 2)):
-            W = _trained(pair, Y, noise, C, at, transported)
+            W = _trained(pair, task, steps, C, at, transported)
             error = relative(W, straight)
             arrays[f"{when}, {name}"] = torch.tensor(error).numpy()
             # Every step adds its round-off, amplified by the gauge.
@@ -188,15 +189,15 @@ def _trajectories(setting: Setting, transported: bool) -> Evidence:
 
 def _trained(
     pair: Pair,
-    Y: Tensor,
-    noise: list[Tensor],
+    task: NoisyQuadratic,
+    steps: int,
     C: Tensor | None,
     when: int | None,
     transported: bool,
 ) -> Tensor:
     B, A = (nn.Parameter(factor.clone()) for factor in pair)
     optimizer = LoRAMuon([(B, A)], lr=0.5)
-    for step, drawn in enumerate(noise):
+    for step in range(steps):
         if C is not None and step == when:
             for p, new in zip((B, A), regauged(B.detach(), A.detach(), C), strict=True):
                 p.data.copy_(new)
@@ -205,7 +206,7 @@ def _trained(
                 carried = regauged_gradients(moments[0], moments[1], C)
                 for m, new in zip(moments, carried, strict=True):
                     m.copy_(new)
-        give(B, A, (B @ A).detach() - Y + drawn)
+        task.give(B, A, step)
         optimizer.step()
     return (B @ A).detach()
 
@@ -224,21 +225,12 @@ def control_without_transport(setting: Setting) -> Evidence:
     return _trajectories(setting, transported=False)
 
 
-def _qr_and_gram(setting: Setting, make: Callable[..., Any]) -> Evidence:
-    pair, Y = pair_and_gradient(setting)
-    noise = [gaussian(setting, M, N, stream=100 + step) for step in range(setting["steps"])]
+def _qr_and_gram(setting: Setting, make: Make) -> Evidence:
+    pair, task = noisy_quadratic(setting)
     u, measurements = torch.finfo(torch.float64).eps / 2, []
-    for count in (1, len(noise)):
-        products = []
-        for each in (LoRAMuon, make):
-            B, A = (nn.Parameter(factor.clone()) for factor in pair)
-            optimizer = each([(B, A)], lr=0.5)
-            for drawn in noise[:count]:
-                give(B, A, (B @ A).detach() - Y + drawn)
-                optimizer.step()
-            products.append((B @ A).detach())
-        error = relative(products[1], products[0])
-        bound = 100 * R * count * u
+    for count in (1, setting["steps"]):
+        gram, other = (trained(each, pair, task, count, lr=0.5) for each in (LoRAMuon, make))
+        error, bound = relative(other, gram), 100 * R * count * u
         measurements.append(Measurement(f"difference after {count} steps", error, "<=", bound))
     return Evidence(tuple(measurements))
 

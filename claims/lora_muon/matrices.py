@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from claims.registry import Setting
 from geometry.gauge import Pair
+from simulate.tasks import NoisyQuadratic
 
 REFERENCE = "arXiv 2606.12921"
 M, N, R = 96, 64, 8
@@ -58,6 +59,22 @@ def stepped(make: Make, pair: Pair, gradients: list[Tensor], **options: Any) -> 
 def give(B: Tensor, A: Tensor, G: Tensor) -> None:
     """The gradients of the factors, from that of their product."""
     B.grad, A.grad = G @ A.detach().mT, B.detach().mT @ G
+
+
+def noisy_quadratic(setting: Setting) -> tuple[Pair, NoisyQuadratic]:
+    """Gaussian factors, and the task of a Gaussian target with noise as large."""
+    pair, Y = pair_and_gradient(setting)
+    return pair, NoisyQuadratic(Y, noise=1.0, seeds=setting.seeds(setting["seeds"]))
+
+
+def trained(make: Make, pair: Pair, task: NoisyQuadratic, steps: int, **options: Any) -> Tensor:
+    """The product after a run from step 0."""
+    B, A = (nn.Parameter(factor.clone()) for factor in pair)
+    optimizer = make([(B, A)], **options)
+    for step in range(steps):
+        task.give(B, A, step)
+        optimizer.step()
+    return (B @ A).detach()
 
 
 def spectral_norm(W: Tensor) -> Tensor:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from claims.lora_muon.gauges import gauges
 from claims.lora_muon.matrices import (
@@ -16,11 +15,12 @@ from claims.lora_muon.matrices import (
     N,
     R,
     gaussian,
-    give,
+    noisy_quadratic,
     pair_and_gradient,
     relative,
     spectral_norm,
     stepped,
+    trained,
 )
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair, regauged
@@ -153,23 +153,13 @@ def control_second_step(setting: Setting) -> Evidence:
     return _first_step(setting, 2)
 
 
-def _rite_gauge(setting: Setting, make: Callable[..., torch.optim.Optimizer]) -> Evidence:
-    pair, Y = pair_and_gradient(setting)
-    noise = [gaussian(setting, M, N, stream=100 + step) for step in range(10)]
-
-    def trained(start: Pair) -> Tensor:
-        B, A = (nn.Parameter(factor.clone()) for factor in start)
-        optimizer = make([(B, A)], lr=LR)
-        for drawn in noise:
-            give(B, A, (B @ A).detach() - Y + drawn)
-            optimizer.step()
-        return (B @ A).detach()
-
-    straight = trained(pair)
+def _rite_gauge(setting: Setting, make: Make) -> Evidence:
+    pair, task = noisy_quadratic(setting)
+    straight = trained(make, pair, task, 10, lr=LR)
     measurements = [
         Measurement(
             f"difference of W after 10 steps, {name}",
-            relative(trained(regauged(pair[0], pair[1], C)), straight),
+            relative(trained(make, regauged(pair[0], pair[1], C), task, 10, lr=LR), straight),
             "<=",
             1e-12,
         )

@@ -11,6 +11,7 @@ from simulate.tasks.corpus import (
     UnreadableCorpusError,
     text_corpus,
 )
+from simulate.tasks.noisy_quadratic import NoisyQuadratic
 from simulate.tasks.shakespeare import tiny_shakespeare
 from simulate.tasks.synthetic_language import BracketLanguage, synthetic_corpus
 
@@ -21,6 +22,7 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "MissingCorpusError",
+    "NoisyQuadratic",
     "ProbabilisticAutomaton",
     "UnknownCharactersError",
     "UnreadableCorpusError",
