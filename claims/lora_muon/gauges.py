@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from claims.lora_muon.matrices import (
@@ -20,6 +22,7 @@ from claims.lora_muon.matrices import (
     noisy_quadratic,
     pair_and_gradient,
     relative,
+    relatives,
     signs,
     stepped,
     trained,
@@ -49,29 +52,40 @@ def gauges(setting: Setting) -> Gauges:
     }
 
 
+def _named(setting: Setting) -> dict[str, NDArray[Any]]:
+    """Names and conditions of the gauges: what arrays by gauge are to be read with."""
+    drawn = gauges(setting)
+    conditions = np.array([float(condition) for _, condition in drawn.values()])
+    return {"gauge": np.array(list(drawn)), "condition": conditions}
+
+
 def _one_step(setting: Setting, make: Make, **options: Any) -> Evidence:
     """How far apart the products are after a step in either gauge, over u condition."""
-    measurements, arrays = [], {}
+    measurements, arrays = [], _named(setting)
     for dtype in (torch.float64, torch.float32):
         pair, G = pair_and_gradient(setting)
         B, A = (factor.to(dtype) for factor in pair)
         G = G.to(dtype)
         u = torch.finfo(dtype).eps / 2
+        kind = str(dtype).removeprefix("torch.")
         here = stepped(make, (B, A), [G], lr=1.0, **options)
         # As much is lost by the factors' own condition.
         own = float(torch.maximum(torch.linalg.cond(B), torch.linalg.cond(A)).max())
+        found = []
         for name, (C, condition) in gauges(setting).items():
             there = stepped(make, regauged(B, A, C.to(dtype)), [G], lr=1.0, **options)
             W, other = (x.double() @ y.double() for x, y in (here, there))
-            error = relative(other, W)
-            kind = str(dtype).removeprefix("torch.")
-            arrays[f"{kind}, {name}"] = torch.tensor([condition, error]).double().numpy()
+            errors = relatives(other, W)
+            found.append(errors)
             measurements.append(
                 Measurement(
                     f"difference over u condition, {name}, {kind}",
-                    error / (u * condition * own), "<=", 4.0 * R,
+                    float(errors.max()) / (u * condition * own), "<=", 4.0 * R,
                 )
             )  # fmt: skip
+        arrays[f"difference, {kind}"] = torch.stack(found).numpy()
+        arrays[f"round-off, {kind}"] = u * arrays["condition"]
+        arrays[f"bound, {kind}"] = 4 * R * own * arrays[f"round-off, {kind}"]
     return Evidence(tuple(measurements), arrays)
 
 
@@ -103,6 +117,7 @@ def control_signs(setting: Setting) -> Evidence:
 
 # What a damping of 1e-5 leaves of covariance, as a share of the step: the catalogue's levels.
 LEVELS = {"condition 10": 2.3e-4, "condition 100": 2.2e-2, "condition 1000": 0.28}
+WITHIN = 3.0
 
 
 def _damped(setting: Setting, make: Make) -> Evidence:
@@ -116,14 +131,20 @@ def _damped(setting: Setting, make: Make) -> Evidence:
         found[name] = norm(there - step) / norm(step)
     measurements = [
         Measurement(f"share of the step, {name}", float(found[name].median()), "within",
-                    (level / 3, level * 3))
+                    (level / WITHIN, level * WITHIN))
         for name, level in LEVELS.items()
     ]  # fmt: skip
     measurements += [
         Measurement(f"share of the step, {name}", float(found[name].max()), "<=", 1e-9)
         for name in ("c = 9", "c = 1000", "orthogonal")
     ]
-    return Evidence(tuple(measurements), {name: x.numpy() for name, x in found.items()})
+    levels = np.array([LEVELS.get(name, np.nan) for name in found])
+    arrays = _named(setting) | {
+        "share": torch.stack(list(found.values())).numpy(),
+        "level": levels,
+        "band": np.stack([levels / WITHIN, levels * WITHIN], axis=1),
+    }
+    return Evidence(tuple(measurements), arrays)
 
 
 def _product(pair: Pair) -> Tensor:

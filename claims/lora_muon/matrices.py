@@ -83,10 +83,16 @@ def spectral_norm(W: Tensor) -> Tensor:
     return norm
 
 
-def relative(one: Tensor, other: Tensor) -> float:
-    """The largest ||one - other||_F / ||other||_F over the members."""
+def relatives(one: Tensor, other: Tensor) -> Tensor:
+    """||one - other||_F / ||other||_F of each member."""
     norm = torch.linalg.matrix_norm
-    return float((norm(one - other) / norm(other)).max())
+    shares: Tensor = norm(one - other) / norm(other)
+    return shares
+
+
+def relative(one: Tensor, other: Tensor) -> float:
+    """The largest of them."""
+    return float(relatives(one, other).max())
 
 
 def signs(pairs: list[Pair], lr: float) -> torch.optim.Optimizer:
