@@ -224,7 +224,8 @@ CLAIMS = (
         "c = 1e7 and 1e-7",
         check=check_not_invariant,
         controls={"LoRA-Muon": control_lora_muon},
-        tiers={"quick": {"seeds": 128}, "full": {"seeds": 512}},
+        # The mean at c = 1 is .468 +- .020 / sqrt(seeds) and its edge .4725: 5 of them away.
+        tiers={"quick": {"seeds": 512}, "full": {"seeds": 2048}},
     ),
     Claim(
         id="lora-rite.first-step",
