@@ -238,13 +238,9 @@ class EnsembleTraining:
         self.step += 1
 
     def _sound_gradients(self) -> Tensor:
-        """(k,) bool: whose gradients are finite."""
-        largest = [
-            torch.linalg.vector_norm(p.grad.flatten(1), torch.inf, dim=1)
-            for p in self.model.parameters()
-            if p.grad is not None
-        ]
-        return torch.isfinite(torch.stack(largest)).all(0)
+        """(k,) bool: whose gradients are finite, and small enough to be summed."""
+        sums = [p.grad.flatten(1).sum(1) for p in self.model.parameters() if p.grad is not None]
+        return torch.isfinite(torch.stack(sums)).all(0)
 
     def _part(self, losses: list[float], sound: list[bool], staying: list[bool]) -> None:
         """Put the members that diverged aside, and go on with the others."""
