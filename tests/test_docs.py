@@ -97,6 +97,17 @@ def test_the_corpus_example_runs_and_its_numbers_are_what_comes_out() -> None:
     assert f"H(π) is {language.state_entropy:.2f} nats" in page
 
 
+def test_the_training_example_trains() -> None:
+    (example,) = blocks(ROOT / "docs" / "training.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "training", "exec"), names)
+    record, least = names["record"], names["language"].entropy_rate
+    assert record.losses.shape == (150, 6)
+    assert record.diverged == {}
+    slow, middle, _ = names["by_rate"].tolist()
+    assert least < middle < slow < float(names["language"].context_optima(0)[0])
+
+
 @pytest.mark.parametrize(
     ("name", "papers"),
     [

@@ -4,6 +4,8 @@ from simulate.optimizers.factor_muon import FactorMuon
 from simulate.optimizers.lora_muon import LoRAMuon
 from simulate.optimizers.lora_rite import LoRARite, LoRARiteCore
 from simulate.optimizers.matrix_optimizer import MatrixOptimizer
+from simulate.optimizers.member_adamw import MemberAdamW
+from simulate.optimizers.members import keep_members
 from simulate.optimizers.muon import Muon
 from simulate.optimizers.pair_optimizer import PairOptimizer
 from simulate.optimizers.peft_pairs import lora_pairs
@@ -17,10 +19,12 @@ __all__ = [
     "LoRARite",
     "LoRARiteCore",
     "MatrixOptimizer",
+    "MemberAdamW",
     "Muon",
     "PairOptimizer",
     "ScaledGD",
     "SpectralDescent",
     "Spectron",
+    "keep_members",
     "lora_pairs",
 ]

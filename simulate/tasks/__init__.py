@@ -1,5 +1,6 @@
-"""What models are trained on: corpora, and the batches drawn from them."""
+"""What is trained, and on what: a transformer, corpora, and the batches drawn from them."""
 
+from simulate.tasks.architecture import Architecture
 from simulate.tasks.automaton import ProbabilisticAutomaton
 from simulate.tasks.batches import Batches, evaluation_windows
 from simulate.tasks.corpus import (
@@ -14,15 +15,19 @@ from simulate.tasks.corpus import (
 from simulate.tasks.noisy_quadratic import NoisyQuadratic
 from simulate.tasks.shakespeare import tiny_shakespeare
 from simulate.tasks.synthetic_language import BracketLanguage, synthetic_corpus
+from simulate.tasks.transformer import CharacterTransformer, ParameterRoles
 
 __all__ = [
     "AlteredCorpusError",
+    "Architecture",
     "Batches",
     "BracketLanguage",
+    "CharacterTransformer",
     "Corpus",
     "CorpusError",
     "MissingCorpusError",
     "NoisyQuadratic",
+    "ParameterRoles",
     "ProbabilisticAutomaton",
     "UnknownCharactersError",
     "UnreadableCorpusError",

@@ -1,0 +1,78 @@
+"""Checkpoints: written whole or not at all, and read only into a run of the same make."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Before torch's own bytes, whose checksums torch.load does not look at.
+TITLE = b"paper-checks checkpoint 1 "
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, or of another run."""
+
+
+def write_checkpoint(path: Path, made_by: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write beside ``path`` and move there: a run that is killed leaves the last one whole.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        made_by: what the run is, by name; plain values.
+        state: tensors, numbers, texts, and lists and dicts of them.
+    """
+    content = io.BytesIO()
+    torch.save({"made_by": dict(made_by), "state": dict(state)}, content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(_head(content.getvalue()))
+            stream.write(content.getvalue())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read_checkpoint(
+    path: Path, expected: Mapping[str, Any], device: torch.device
+) -> dict[str, Any]:
+    """The state in a checkpoint, its tensors on the device.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: a damaged file, or one of another run: each difference is named, with what
+            was given and what is expected.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint: there is no file {path}")
+    head, newline, content = path.read_bytes().partition(b"\n")
+    if head + newline != _head(content):
+        raise CheckpointError(
+            f"checkpoint {path} is damaged or none of ours: a first line with the SHA-256 of the "
+            f"rest is expected, got {len(head) + len(newline) + len(content)} bytes without it"
+        )
+    loaded = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    made_by, state = loaded["made_by"], loaded["state"]
+    other = [
+        f"{name} {expected.get(name)!r} is expected, got {made_by.get(name)!r}"
+        for name in {**expected, **made_by}
+        if expected.get(name) != made_by.get(name)
+    ]
+    if other:
+        raise CheckpointError(f"checkpoint {path} is of another run: {'; '.join(other)}")
+    result: dict[str, Any] = state
+    return result
+
+
+def _head(content: bytes) -> bytes:
+    return TITLE + hashlib.sha256(content).hexdigest().encode() + b"\n"

@@ -1,0 +1,127 @@
+"""AdamW with one learning rate a member: the formula of torch.optim.AdamW, which takes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from geometry.errors import require_floating, require_nonnegative
+from geometry.names import unknown_name
+from simulate.optimizers.descent import Rate, require_rate
+
+OF_TORCH = frozenset({"params", "param_names", "initial_lr"})
+
+
+class MemberAdamW(Optimizer):
+    """Adam with decoupled weight decay, for parameters (E, ...) of an ensemble of E members.
+
+    m <- m + (1 - beta1) (g - m), v <- beta2 v + (1 - beta2) g^2, and then
+    W <- (1 - lr weight_decay) W - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps).
+
+    Names, order and defaults are those of torch.optim.AdamW, and on the CPU in float32 and float64
+    so are the bits, of every member as of one trained alone at its rate.
+
+    Args:
+        params: parameters (E, ...), or groups of them with options of their own.
+        lr: a number, or a tensor (E,): one rate a member.
+        betas: both in [0, 1). eps: >= 0. weight_decay: >= 0.
+
+    Raises:
+        ValueError: an option that there is not or out of its range, integer parameters; in
+            ``step``, a gradient that is not finite: nothing has been changed then.
+
+    Reference: Loshchilov and Hutter, Decoupled Weight Decay Regularization, arXiv 1711.05101.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group with options of its own; ValueError, and no group, if it is not sound."""
+        for name in param_group:
+            if name not in self.defaults and name not in OF_TORCH:
+                raise unknown_name("option of MemberAdamW", name, self.defaults)
+        super().add_param_group(param_group)
+        try:
+            _require_group(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient; returns what the closure returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for number, group in enumerate(self.param_groups):
+            _require_group(group)
+            for place, p in enumerate(group["params"]):
+                if p.grad is not None:
+                    _require_finite(p.grad, f"parameter {place} of group {number}")
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, p.grad, group)
+        return loss
+
+    def _update(self, p: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        state = self.state[p]
+        if not state:
+            state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        first, second = state["exp_avg"], state["exp_avg_sq"]
+        first.lerp_(gradient, 1 - beta1)
+        second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        root = (1 - beta2 ** state["step"]) ** 0.5
+        denominator = (second.sqrt() / root).add_(group["eps"])
+        # The precision of a Python float, until the rates meet the weights.
+        lr = torch.as_tensor(group["lr"], dtype=torch.float64, device=p.device)
+        kept = _by_member(1 - lr * group["weight_decay"], p)
+        length = _by_member(-lr / (1 - beta1 ** state["step"]), p)
+        # addcdiv with a value rounds in this order: (value * m) / denominator, then the sum.
+        p.mul_(kept).add_(first.mul(length).div_(denominator))
+
+
+def _by_member(rates: Tensor, p: Tensor) -> Tensor:
+    """() or (E,) to a shape that broadcasts to the parameter (E, ...)."""
+    rates = rates.to(p.dtype)
+    return rates if rates.ndim == 0 else rates.reshape(-1, *[1] * (p.ndim - 1))
+
+
+def _require_group(group: Mapping[str, Any]) -> None:
+    for name in ("eps", "weight_decay"):
+        require_nonnegative(name, group[name])
+    if not all(0 <= beta < 1 for beta in group["betas"]):
+        raise ValueError(f"betas in [0, 1) are expected, got {group['betas']}")
+    for p in group["params"]:
+        require_floating("a parameter", p)
+        if p.ndim == 0:
+            raise ValueError("a parameter must have shape (E, ...), got shape ()")
+        require_rate(group["lr"], tuple(p.shape[:1]))
+
+
+def _require_finite(gradient: Tensor, name: str) -> None:
+    # One pass: a sum is finite only if every entry is. It may overflow, hence the closer look.
+    if bool(torch.isfinite(gradient.sum())):
+        return
+    finite = torch.isfinite(gradient).reshape(len(gradient), -1).all(1)
+    if not bool(finite.all()):
+        raise ValueError(
+            f"the gradient of {name}, shape {tuple(gradient.shape)}, must be finite, got NaN or "
+            f"infinity in members {(~finite).nonzero().flatten().tolist()}; nothing was updated"
+        )

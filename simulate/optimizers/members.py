@@ -1,0 +1,54 @@
+"""Which members of an ensemble an optimiser goes on with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def keep_members(optimizer: torch.optim.Optimizer, members: Tensor) -> None:
+    """Leave only some members: of the parameters, their gradients, the state and the rates.
+
+    Every tensor with a dimension has the members first, of any optimiser here: parameters
+    (E, ...), their gradients, what is in ``optimizer.state``, and options of the groups such as
+    ``lr``. Numbers and 0-dim tensors belong to all members and stay. The parameters stay the
+    objects that they were, so models and optimisers go on sharing them; what the remaining
+    members do next is what they would have done.
+
+    Args:
+        optimizer: between two steps; no graph of the parameters may be alive.
+        members: (k,) int64, indices into the E members.
+
+    Raises:
+        ValueError: an index outside of 0..E - 1, no member left, or a tensor in the state that
+            does not have the members first. Nothing has been changed then.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    count = len(parameters[0])
+    inside = (members >= 0) & (members < count)
+    if members.ndim != 1 or not len(members) or not bool(inside.all()):
+        raise ValueError(f"members in 0..{count - 1} are expected, got {members.tolist()}")
+    entries = [optimizer.state[p] for p in parameters if p in optimizer.state]
+    for tensors in (*entries, *optimizer.param_groups):
+        for name, value in tensors.items():
+            if _has_members(value) and len(value) != count:
+                raise ValueError(
+                    f"{name}: {count} members are expected in the first dimension, "
+                    f"got shape {tuple(value.shape)}"
+                )
+    for tensors in (*entries, *optimizer.param_groups):
+        for name, value in tensors.items():
+            if _has_members(value):
+                tensors[name] = value[members.to(value.device)]
+    for p in parameters:
+        chosen = members.to(p.device)
+        gradient = None if p.grad is None else p.grad[chosen]
+        # The gradient must have the shape of the parameter whenever it is there.
+        p.grad = None
+        p.data = p.data[chosen]
+        p.grad = gradient
+
+
+def _has_members(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0
