@@ -6,10 +6,13 @@ from figures import (
     arrivals,
     discretisation,
     equal_rate,
+    gauge_drift,
     l2,
     order_boundary,
     saddles_and_rates,
+    scale_dependence,
     singular_values,
+    tangent_share,
 )
 from figures.figure import Figure
 
@@ -21,4 +24,7 @@ FIGURES: tuple[Figure, ...] = (
     saddles_and_rates.FIGURE,
     discretisation.FIGURE,
     l2.FIGURE,
+    gauge_drift.FIGURE,
+    tangent_share.FIGURE,
+    scale_dependence.FIGURE,
 )

@@ -1,7 +1,8 @@
 """Colours, widths and line styles: safe for colour-blind readers, and distinguishable in grey.
 
 Ordered things (modes, step sizes) take steps of viridis, whose lightness rises steadily; the two
-flows take Okabe and Ito's blue and vermilion and also differ by line style and marker.
+flows take Okabe and Ito's blue and vermilion and also differ by line style and marker. So do the
+optimisers of LoRA pairs, each of which looks the same in every figure.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class Ink:
 
 SPECTRAL = Ink("#0072B2", "-", "o")
 GRADIENT = Ink("#D55E00", "--", "s")
+LORA_MUON = Ink("#0072B2", "-", "o")
+SPECTRON = Ink("#D55E00", "--", "s")
+FACTOR_MUON = Ink("#009E73", "-.", "^")
+SIGNS = Ink("#882255", ":", "D")
 CASES = (Ink("#0072B2", "-", "o"), Ink("#D55E00", "--", "s"), Ink("#009E73", "-.", "^"))
 
 

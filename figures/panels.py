@@ -115,6 +115,26 @@ def seed_points(axes: Axes, positions: Array, values: Array, ink: Ink) -> None:
     )  # fmt: skip
 
 
+def members(
+    axes: Axes, positions: Array, values: Array, ink: Ink, label: str, size: float = 3.4
+) -> None:
+    """Every member of ``values`` (N, S) as a point over its position; a line through the medians.
+
+    A zero, which a logarithmic axis has no place for, is left out.
+    """
+    shown = np.where(values == 0, np.nan, values)
+    alpha = min(0.45, max(0.12, 8 / values.shape[1]))  # many members still show where most are
+    for position, row in zip(positions, shown, strict=True):
+        axes.plot(
+            np.full(len(row), position), row, ink.marker, markersize=size, alpha=alpha,
+            color=ink.colour, markeredgewidth=0, label=f"{label} members", zorder=3,
+        )  # fmt: skip
+    axes.plot(
+        positions, np.median(shown, axis=1), color=ink.colour, linestyle=ink.dashes,
+        linewidth=size / 3.1, label=label, zorder=3,
+    )  # fmt: skip
+
+
 def plain_log_ticks(axis: Axis, ticks: Array, at_most: int = 4) -> None:
     """Plain numbers at some of ``ticks``; matplotlib's own choice collides on short log axes."""
     every = -(-len(ticks) // at_most)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from claims.lora_muon.matrices import (
@@ -17,17 +19,20 @@ from claims.lora_muon.matrices import (
     R,
     gauge_of_condition,
     gaussian,
-    give,
+    noisy_quadratic,
     pair_and_gradient,
     relative,
+    relatives,
     signs,
     stepped,
+    trained,
 )
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair, regauged, regauged_gradients
 from geometry.lora import split_direction
 from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Spectron
 from simulate.optimizers.pair_optimizer import Batch
+from simulate.tasks import NoisyQuadratic
 
 PAPER = "lora-muon"
 Gauges = Mapping[str, tuple[Tensor, float]]
@@ -47,29 +52,40 @@ def gauges(setting: Setting) -> Gauges:
     }
 
 
+def _named(setting: Setting) -> dict[str, NDArray[Any]]:
+    """Names and conditions of the gauges: what arrays by gauge are to be read with."""
+    drawn = gauges(setting)
+    conditions = np.array([float(condition) for _, condition in drawn.values()])
+    return {"gauge": np.array(list(drawn)), "condition": conditions}
+
+
 def _one_step(setting: Setting, make: Make, **options: Any) -> Evidence:
     """How far apart the products are after a step in either gauge, over u condition."""
-    measurements, arrays = [], {}
+    measurements, arrays = [], _named(setting)
     for dtype in (torch.float64, torch.float32):
         pair, G = pair_and_gradient(setting)
         B, A = (factor.to(dtype) for factor in pair)
         G = G.to(dtype)
         u = torch.finfo(dtype).eps / 2
+        kind = str(dtype).removeprefix("torch.")
         here = stepped(make, (B, A), [G], lr=1.0, **options)
         # As much is lost by the factors' own condition.
         own = float(torch.maximum(torch.linalg.cond(B), torch.linalg.cond(A)).max())
+        found = []
         for name, (C, condition) in gauges(setting).items():
             there = stepped(make, regauged(B, A, C.to(dtype)), [G], lr=1.0, **options)
             W, other = (x.double() @ y.double() for x, y in (here, there))
-            error = relative(other, W)
-            kind = str(dtype).removeprefix("torch.")
-            arrays[f"{kind}, {name}"] = torch.tensor([condition, error]).double().numpy()
+            errors = relatives(other, W)
+            found.append(errors)
             measurements.append(
                 Measurement(
                     f"difference over u condition, {name}, {kind}",
-                    error / (u * condition * own), "<=", 4.0 * R,
+                    float(errors.max()) / (u * condition * own), "<=", 4.0 * R,
                 )
             )  # fmt: skip
+        arrays[f"difference, {kind}"] = torch.stack(found).numpy()
+        arrays[f"round-off, {kind}"] = u * arrays["condition"]
+        arrays[f"bound, {kind}"] = 4 * R * own * arrays[f"round-off, {kind}"]
     return Evidence(tuple(measurements), arrays)
 
 
@@ -101,6 +117,7 @@ def control_signs(setting: Setting) -> Evidence:
 
 # What a damping of 1e-5 leaves of covariance, as a share of the step: the catalogue's levels.
 LEVELS = {"condition 10": 2.3e-4, "condition 100": 2.2e-2, "condition 1000": 0.28}
+WITHIN = 3.0
 
 
 def _damped(setting: Setting, make: Make) -> Evidence:
@@ -114,14 +131,20 @@ def _damped(setting: Setting, make: Make) -> Evidence:
         found[name] = norm(there - step) / norm(step)
     measurements = [
         Measurement(f"share of the step, {name}", float(found[name].median()), "within",
-                    (level / 3, level * 3))
+                    (level / WITHIN, level * WITHIN))
         for name, level in LEVELS.items()
     ]  # fmt: skip
     measurements += [
         Measurement(f"share of the step, {name}", float(found[name].max()), "<=", 1e-9)
         for name in ("c = 9", "c = 1000", "orthogonal")
     ]
-    return Evidence(tuple(measurements), {name: x.numpy() for name, x in found.items()})
+    levels = np.array([LEVELS.get(name, np.nan) for name in found])
+    arrays = _named(setting) | {
+        "share": torch.stack(list(found.values())).numpy(),
+        "level": levels,
+        "band": np.stack([levels / WITHIN, levels * WITHIN], axis=1),
+    }
+    return Evidence(tuple(measurements), arrays)
 
 
 def _product(pair: Pair) -> Tensor:
@@ -167,16 +190,15 @@ def control_absolute(setting: Setting) -> Evidence:
 
 def _trajectories(setting: Setting, transported: bool) -> Evidence:
     """A noisy quadratic, regauged at the start and after half of the steps."""
-    pair, Y = pair_and_gradient(setting)
+    pair, task = noisy_quadratic(setting)
     steps = setting["steps"]
-    noise = [gaussian(setting, M, N, stream=100 + step) for step in range(steps)]
-    straight = _trained(pair, Y, noise, None, None, transported)
+    straight = _trained(pair, task, steps, None, None, transported)
     found, arrays = [], {}
     for name, (C, condition) in gauges(setting).items():
         if condition > 10:
             continue
         for when, at in (("at the start", 0), ("mid-run", steps // 2)):
-            W = _trained(pair, Y, noise, C, at, transported)
+            W = _trained(pair, task, steps, C, at, transported)
             error = relative(W, straight)
             arrays[f"{when}, {name}"] = torch.tensor(error).numpy()
             # Every step adds its round-off, amplified by the gauge.
@@ -188,15 +210,15 @@ def _trajectories(setting: Setting, transported: bool) -> Evidence:
 
 def _trained(
     pair: Pair,
-    Y: Tensor,
-    noise: list[Tensor],
+    task: NoisyQuadratic,
+    steps: int,
     C: Tensor | None,
     when: int | None,
     transported: bool,
 ) -> Tensor:
     B, A = (nn.Parameter(factor.clone()) for factor in pair)
     optimizer = LoRAMuon([(B, A)], lr=0.5)
-    for step, drawn in enumerate(noise):
+    for step in range(steps):
         if C is not None and step == when:
             for p, new in zip((B, A), regauged(B.detach(), A.detach(), C), strict=True):
                 p.data.copy_(new)
@@ -205,7 +227,7 @@ def _trained(
                 carried = regauged_gradients(moments[0], moments[1], C)
                 for m, new in zip(moments, carried, strict=True):
                     m.copy_(new)
-        give(B, A, (B @ A).detach() - Y + drawn)
+        task.give(B, A, step)
         optimizer.step()
     return (B @ A).detach()
 
@@ -224,21 +246,12 @@ def control_without_transport(setting: Setting) -> Evidence:
     return _trajectories(setting, transported=False)
 
 
-def _qr_and_gram(setting: Setting, make: Callable[..., Any]) -> Evidence:
-    pair, Y = pair_and_gradient(setting)
-    noise = [gaussian(setting, M, N, stream=100 + step) for step in range(setting["steps"])]
+def _qr_and_gram(setting: Setting, make: Make) -> Evidence:
+    pair, task = noisy_quadratic(setting)
     u, measurements = torch.finfo(torch.float64).eps / 2, []
-    for count in (1, len(noise)):
-        products = []
-        for each in (LoRAMuon, make):
-            B, A = (nn.Parameter(factor.clone()) for factor in pair)
-            optimizer = each([(B, A)], lr=0.5)
-            for drawn in noise[:count]:
-                give(B, A, (B @ A).detach() - Y + drawn)
-                optimizer.step()
-            products.append((B @ A).detach())
-        error = relative(products[1], products[0])
-        bound = 100 * R * count * u
+    for count in (1, setting["steps"]):
+        gram, other = (trained(each, pair, task, count, lr=0.5) for each in (LoRAMuon, make))
+        error, bound = relative(other, gram), 100 * R * count * u
         measurements.append(Measurement(f"difference after {count} steps", error, "<=", bound))
     return Evidence(tuple(measurements))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from claims.registry import Setting
 from geometry.gauge import Pair
+from simulate.tasks import NoisyQuadratic
 
 REFERENCE = "arXiv 2606.12921"
 M, N, R = 96, 64, 8
@@ -60,16 +61,38 @@ def give(B: Tensor, A: Tensor, G: Tensor) -> None:
     B.grad, A.grad = G @ A.detach().mT, B.detach().mT @ G
 
 
+def noisy_quadratic(setting: Setting) -> tuple[Pair, NoisyQuadratic]:
+    """Gaussian factors, and the task of a Gaussian target with noise as large."""
+    pair, Y = pair_and_gradient(setting)
+    return pair, NoisyQuadratic(Y, noise=1.0, seeds=setting.seeds(setting["seeds"]))
+
+
+def trained(make: Make, pair: Pair, task: NoisyQuadratic, steps: int, **options: Any) -> Tensor:
+    """The product after a run from step 0."""
+    B, A = (nn.Parameter(factor.clone()) for factor in pair)
+    optimizer = make([(B, A)], **options)
+    for step in range(steps):
+        task.give(B, A, step)
+        optimizer.step()
+    return (B @ A).detach()
+
+
 def spectral_norm(W: Tensor) -> Tensor:
     """The largest singular value of each matrix."""
     norm: Tensor = torch.linalg.matrix_norm(W, 2)
     return norm
 
 
-def relative(one: Tensor, other: Tensor) -> float:
-    """The largest ||one - other||_F / ||other||_F over the members."""
+def relatives(one: Tensor, other: Tensor) -> Tensor:
+    """||one - other||_F / ||other||_F of each member."""
     norm = torch.linalg.matrix_norm
-    return float((norm(one - other) / norm(other)).max())
+    shares: Tensor = norm(one - other) / norm(other)
+    return shares
+
+
+def relative(one: Tensor, other: Tensor) -> float:
+    """The largest of them."""
+    return float(relatives(one, other).max())
 
 
 def signs(pairs: list[Pair], lr: float) -> torch.optim.Optimizer:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from claims.lora_muon.gauges import gauges
 from claims.lora_muon.matrices import (
@@ -16,11 +15,12 @@ from claims.lora_muon.matrices import (
     N,
     R,
     gaussian,
-    give,
+    noisy_quadratic,
     pair_and_gradient,
     relative,
     spectral_norm,
     stepped,
+    trained,
 )
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair, regauged
@@ -75,21 +75,21 @@ def control_as_published(setting: Setting) -> Evidence:
 LENGTHS = {1 / 9: 0.913, 1.0: 0.450, 9.0: 0.912, 27.0: 0.971}
 COSINES = {1 / 9: 0.73, 9.0: 0.76, 27.0: 0.75}
 FAR = 1e7
+# Where the curve between the limits is recorded: among others, at the catalogue's scales.
+GRID = (1 / 81, 1 / 27, 1 / 9, 1 / 3, 1.0, 3.0, 9.0, 27.0, 81.0)
 
 
 def _not_invariant(setting: Setting, make: Make, options: dict[str, str]) -> Evidence:
     (B, A), G = pair_and_gradient(setting)
     # Beside the 1 in rho the size of the factors matters: 1.29 and 1.35 here.
     pair = B, A = B / M**0.5, A / N**0.5
-    moves = {c: _move(_scaled(pair, c), make, G, **options) for c in LENGTHS}
-    measurements, arrays = [], {}
-    for c, level in LENGTHS.items():
-        size = spectral_norm(moves[c]) / LR
-        arrays[f"size, c = {c:.3g}"] = size.numpy()
-        measurements.append(
-            Measurement(f"mean ||dW|| / eta, c = {c:.3g}", float(size.mean()), "within",
-                        (0.95 * level, 1.05 * level))
-        )  # fmt: skip
+    moves = {c: _move(_scaled(pair, c), make, G, **options) for c in GRID}
+    sizes = {c: spectral_norm(move) / LR for c, move in moves.items()}
+    measurements = [
+        Measurement(f"mean ||dW|| / eta, c = {c:.3g}", float(sizes[c].mean()), "within",
+                    (0.95 * level, 1.05 * level))
+        for c, level in LENGTHS.items()
+    ]  # fmt: skip
     norm = torch.linalg.matrix_norm
     for c, level in COSINES.items():
         cosine = (moves[c] * moves[1.0]).sum((-2, -1)) / norm(moves[c]) / norm(moves[1.0])
@@ -106,7 +106,13 @@ def _not_invariant(setting: Setting, make: Make, options: dict[str, str]) -> Evi
         measurements.append(
             Measurement(f"relative distance from the limit, c = {c:.0e}", error, "<=", 1e-5)
         )
-    return Evidence(tuple(measurements), arrays)
+    return Evidence(
+        tuple(measurements),
+        {
+            "scales": torch.tensor(GRID).double().numpy(),
+            "sizes": torch.stack([*sizes.values()]).numpy(),
+        },
+    )
 
 
 def check_not_invariant(setting: Setting) -> Evidence:
@@ -153,23 +159,13 @@ def control_second_step(setting: Setting) -> Evidence:
     return _first_step(setting, 2)
 
 
-def _rite_gauge(setting: Setting, make: Callable[..., torch.optim.Optimizer]) -> Evidence:
-    pair, Y = pair_and_gradient(setting)
-    noise = [gaussian(setting, M, N, stream=100 + step) for step in range(10)]
-
-    def trained(start: Pair) -> Tensor:
-        B, A = (nn.Parameter(factor.clone()) for factor in start)
-        optimizer = make([(B, A)], lr=LR)
-        for drawn in noise:
-            give(B, A, (B @ A).detach() - Y + drawn)
-            optimizer.step()
-        return (B @ A).detach()
-
-    straight = trained(pair)
+def _rite_gauge(setting: Setting, make: Make) -> Evidence:
+    pair, task = noisy_quadratic(setting)
+    straight = trained(make, pair, task, 10, lr=LR)
     measurements = [
         Measurement(
             f"difference of W after 10 steps, {name}",
-            relative(trained(regauged(pair[0], pair[1], C)), straight),
+            relative(trained(make, regauged(pair[0], pair[1], C), task, 10, lr=LR), straight),
             "<=",
             1e-12,
         )
@@ -228,7 +224,8 @@ CLAIMS = (
         "c = 1e7 and 1e-7",
         check=check_not_invariant,
         controls={"LoRA-Muon": control_lora_muon},
-        tiers={"quick": {"seeds": 128}, "full": {"seeds": 512}},
+        # The mean at c = 1 is .468 +- .020 / sqrt(seeds) and its edge .4725: 5 of them away.
+        tiers={"quick": {"seeds": 512}, "full": {"seeds": 2048}},
     ),
     Claim(
         id="lora-rite.first-step",

@@ -81,7 +81,7 @@ def _kick(setting: Setting, make: Make, zero: bool) -> Evidence:
     pair, _ = pair_and_gradient(setting)
     B0 = torch.zeros_like(pair[0]) if zero else pair[0]
     gradients = [gaussian(setting, M, N, stream=100 + step) for step in range(6)]
-    measurements, arrays, remarks = [], {}, []
+    measurements, shares, remarks = [], [], []
     for eta in RATES:
         B, A = nn.Parameter(B0.clone()), nn.Parameter(pair[1].clone())
         optimizer = make([(B, A)], lr=eta)
@@ -94,7 +94,7 @@ def _kick(setting: Setting, make: Make, zero: bool) -> Evidence:
                 first = spectral_norm((B - B0).detach() @ before) / (eta / 2)
             norm = torch.linalg.matrix_norm
             ratios.append(norm(A.detach() - before) / norm(before))
-        arrays[f"eta = {eta:g}"] = torch.stack(ratios).numpy()
+        shares.append(torch.stack(ratios))
         measurements += [
             Measurement(
                 f"largest | ||dB A|| / (eta / 2) - 1 | of the first step, eta = {eta:g}",
@@ -107,7 +107,10 @@ def _kick(setting: Setting, make: Make, zero: bool) -> Evidence:
         ]  # fmt: skip
         means = ", ".join(f"{float(x.mean()):.2f}" for x in ratios)
         remarks.append(f"eta = {eta:g}: ||dA|| / ||A|| is {means} over the first steps")
-    return Evidence(tuple(measurements), arrays, tuple(remarks))
+    arrays = {"rates": torch.tensor(RATES).double(), "shares": torch.stack(shares)}
+    return Evidence(
+        tuple(measurements), {name: x.numpy() for name, x in arrays.items()}, tuple(remarks)
+    )
 
 
 def check_kick(setting: Setting) -> Evidence:

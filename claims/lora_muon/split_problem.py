@@ -193,9 +193,8 @@ def control_decay_per_factor(setting: Setting) -> Evidence:
 
 
 def _against_tangent(setting: Setting, ranks: tuple[int, ...]) -> Evidence:
-    n, unit, gaps = 24, [], []
-    shares: list[Tensor] = []
-    projected: list[Tensor] = []
+    n, gaps = 24, []
+    as_it_is, at_unit, projected = [], [], []
     for r in ranks:
         (B, A), G = pair_and_gradient(setting, n, n, r)
         best = tangent_lmo(B, A, G)
@@ -204,30 +203,34 @@ def _against_tangent(setting: Setting, ranks: tuple[int, ...]) -> Evidence:
         left, right = _projectors(B, A)
         polar = msign(left @ G + G @ right - left @ G @ right)
         other = left @ polar + polar @ right - left @ polar @ right
-        for found, Z in ((shares, step), (projected, other)):
-            size = spectral_norm(Z) if Z is other else 1.0
-            found.append(((G * Z).sum((-2, -1)) / size / best.value).mean())
-        unit.append(((G * step).sum((-2, -1)) / spectral_norm(step) / best.value).mean())
+        split, by_projection = ((G * Z).sum((-2, -1)) / best.value for Z in (step, other))
+        as_it_is.append(split)
+        at_unit.append(split / spectral_norm(step))
+        projected.append(by_projection / spectral_norm(other))
         gaps.append(((best.upper - best.value) / best.upper).max())
-    split, of_unit, by_projection = (torch.stack(x) for x in (shares, unit, projected))
-    low, at = float(of_unit.min()), ranks[int(of_unit.argmin())]
+    shares = {
+        "split": torch.stack(as_it_is),
+        "unit": torch.stack(at_unit),
+        "projected": torch.stack(projected),
+    }
+    means = {name: share.mean(-1) for name, share in shares.items()}
+    low, at = float(means["unit"].min()), ranks[int(means["unit"].argmin())]
     return Evidence(
         (
             Measurement("lowest share of the optimum, at unit norm", low, "<=", 0.97),
-            Measurement("share of the optimum, as it is", float(split.min()), "<=", 0.97),
+            Measurement("share of the optimum, as it is", float(means["split"].min()), "<=",
+                        0.97),
             Measurement("largest gap of the optimum's bounds", float(torch.stack(gaps).max()),
                         "<=", 0.01),
         ),
         {
             "ranks": torch.tensor(ranks).numpy(),
-            "split": split.numpy(),
-            "unit": of_unit.numpy(),
-            "projected": by_projection.numpy(),
+            **{name: share.numpy() for name, share in shares.items()},
         },
         (
             "shares of the optimum over r = "
-            + ", ".join(f"{r}: {float(x):.2f}" for r, x in zip(ranks, split, strict=True)),
-            f"projected polar factor: at least {float(by_projection.min()):.2f}",
+            + ", ".join(f"{r}: {float(x):.2f}" for r, x in zip(ranks, means["split"], strict=True)),
+            f"projected polar factor: at least {float(means['projected'].min()):.2f}",
         ),
         counterexample=(
             f"24 x 24, r = {at}: rescaled to unit spectral norm the split step attains "

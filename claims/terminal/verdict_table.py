@@ -21,7 +21,7 @@ STYLES = {
     Verdict.FAILS: "bold red",
     Verdict.ERROR: "bold red",
 }
-LONGEST_ID = 34
+LONGEST_ID = 38
 MET = {"<=": "<=", ">=": ">=", "within": "in"}
 MISSED = {"<=": ">", ">=": "<", "within": "not in"}
 

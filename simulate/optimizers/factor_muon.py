@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from geometry.gauge import Pair
@@ -9,7 +12,6 @@ from geometry.orthogonalizers import orthogonalizer_named
 from geometry.polar import orthogonalize
 from simulate.optimizers.pair_optimizer import (
     Batch,
-    Group,
     PairOptimizer,
     Pairs,
     State,
@@ -51,9 +53,9 @@ class FactorMuon(PairOptimizer):
         }
         super().__init__(pairs, defaults)
 
-    def require_options(self, group: Group) -> None:
-        super().require_options(group)
-        orthogonalizer_named(group["orthogonalizer"]).polynomials(group["ns_steps"])
+    def require_options(self, options: Mapping[str, Any]) -> None:
+        super().require_options(options)
+        orthogonalizer_named(options["orthogonalizer"]).polynomials(options["ns_steps"])
 
     def updated(self, batch: Batch, state: State) -> tuple[Pair, State]:
         group, moments, lr = batch.group, averaged(batch, state), rate(batch)

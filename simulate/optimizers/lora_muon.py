@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +16,6 @@ from geometry.orthogonalizers import orthogonalizer_named
 from geometry.polar import orthogonalize
 from simulate.optimizers.pair_optimizer import (
     Batch,
-    Group,
     PairOptimizer,
     Pairs,
     State,
@@ -74,13 +75,13 @@ class LoRAMuon(PairOptimizer):
         }
         super().__init__(pairs, defaults)
 
-    def require_options(self, group: Group) -> None:
-        super().require_options(group)
-        orthogonalizer_named(group["orthogonalizer"]).polynomials(group["ns_steps"])
-        if group["root"] not in INVERSE_ROOTS:
-            raise unknown_name("root", group["root"], INVERSE_ROOTS)
-        if not group["scale"] > 0:
-            raise ValueError(f"scale > 0 is expected; given {group['scale']}")
+    def require_options(self, options: Mapping[str, Any]) -> None:
+        super().require_options(options)
+        orthogonalizer_named(options["orthogonalizer"]).polynomials(options["ns_steps"])
+        if options["root"] not in INVERSE_ROOTS:
+            raise unknown_name("root", options["root"], INVERSE_ROOTS)
+        if not options["scale"] > 0:
+            raise ValueError(f"scale > 0 is expected; given {options['scale']}")
 
     def updated(self, batch: Batch, state: State) -> tuple[Pair, State]:
         group, moments = batch.group, averaged(batch, state)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +15,6 @@ from geometry.polar import orthogonalize
 from simulate.optimizers.lora_muon import LoRAMuon
 from simulate.optimizers.pair_optimizer import (
     Batch,
-    Group,
     PairOptimizer,
     Pairs,
     State,
@@ -62,12 +63,12 @@ class LoRARite(PairOptimizer):
         }
         super().__init__(pairs, defaults)
 
-    def require_options(self, group: Group) -> None:
-        super().require_options(group)
-        if not all(0 <= beta < 1 for beta in group["betas"]):
-            raise ValueError(f"betas in [0, 1) are expected; given {group['betas']}")
-        if not group["eps"] >= 0:
-            raise ValueError(f"eps >= 0 is expected; given {group['eps']}")
+    def require_options(self, options: Mapping[str, Any]) -> None:
+        super().require_options(options)
+        if not all(0 <= beta < 1 for beta in options["betas"]):
+            raise ValueError(f"betas in [0, 1) are expected; given {options['betas']}")
+        if not options["eps"] >= 0:
+            raise ValueError(f"eps >= 0 is expected; given {options['eps']}")
 
     def initial_state(self, factors: Pair) -> State:
         B, A = factors[0], factors[1].mT

@@ -6,14 +6,17 @@ dimensions of their own, members of an ensemble.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from geometry.errors import require_nonnegative
 from geometry.gauge import Pair, require_pair
-from geometry.names import unknown_name
+from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
+from simulate.optimizers.descent import require_rate
 
 Group = dict[str, Any]
 Pairs = Iterable[Pair] | Iterable[Group]
@@ -24,18 +27,20 @@ class Batch(NamedTuple):
     """Pairs of one group that are updated together.
 
     Attributes:
-        pairs: the parameters. factors, gradients: stacked, (K, ..., m, r) and (K, ..., r, n).
+        numbers: of the pairs in the group. pairs: the parameters.
+        factors, gradients: stacked, (K, ..., m, r) and (K, ..., r, n).
         step: how many steps they have behind them.
     """
 
     group: Group
+    numbers: Sequence[int]
     pairs: Sequence[Pair]
     factors: Pair
     gradients: Pair
     step: int
 
 
-class PairOptimizer(torch.optim.Optimizer):
+class PairOptimizer(AllOrNothingOptimizer):
     """Base of optimisers that move (B, A) with the product in mind; subclasses say how.
 
     Args:
@@ -65,22 +70,25 @@ class PairOptimizer(torch.optim.Optimizer):
             for number, pair in enumerate(listed):
                 if isinstance(pair, Tensor) or len(pair) != 2:
                     raise ValueError(f"pair {number}: (B, A) is expected; given {type(pair)}")
-                require_pair(pair[0], pair[1], (f"pair {number}: B", f"pair {number}: A"))
             group["params"] = [factor for pair in listed for factor in pair]
-        for option in group:
-            if option not in ("params", *self.defaults):
-                raise unknown_name("option", option, list(self.defaults))
-        self.require_options({**self.defaults, **group})
         super().add_param_group(group)
 
-    def require_options(self, group: Group) -> None:
+    def require_group(self, index: int) -> None:
+        """Raise ValueError for factors that are no pairs, or a rate that fits none."""
+        group = self.param_groups[index]
+        if len(group["params"]) % 2:
+            raise ValueError(
+                f"group {index}: pairs (B, A) are expected; given {len(group['params'])} factors"
+            )
+        for number, (B, A) in enumerate(_pairs_of(group)):
+            require_pair(B, A, (f"pair {number}: B", f"pair {number}: A"))
+            require_rate(group["lr"], tuple(B.shape[:-2]))
+
+    def require_options(self, options: Mapping[str, Any]) -> None:
         """Raise ValueError for an option out of range."""
-        if not bool((torch.as_tensor(group["lr"]) >= 0).all()):
-            raise ValueError(f"lr: none negative is expected; given {group['lr']}")
-        if not 0 <= group.get("momentum", 0.0) < 1:
-            raise ValueError(f"momentum in [0, 1) is expected; given {group['momentum']}")
-        if not group.get("weight_decay", 0.0) >= 0:
-            raise ValueError(f"weight_decay >= 0 is expected; given {group['weight_decay']}")
+        if not 0 <= options.get("momentum", 0.0) < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {options['momentum']}")
+        require_nonnegative("weight_decay", options.get("weight_decay", 0.0))
 
     def initial_state(self, factors: Pair) -> State:
         """What is kept of each factor beside the step, by name: a first moment by default."""
@@ -90,50 +98,51 @@ class PairOptimizer(torch.optim.Optimizer):
         """The factors and the state after a step; nothing is changed in place."""
         raise NotImplementedError
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step of every pair that has gradients.
+    def planned(self, index: int) -> list[Callable[[], None]]:
+        """The step of a group, batch by batch.
 
         Raises:
-            ValueError: a gradient that is not finite (which pair, which members, which step), or
-                one factor of a pair without any. Nothing has been changed then.
+            ValueError: a gradient or a new factor that is not finite (which pair, which members,
+                which step), or one factor of a pair without any gradient.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        batches = [batch for group in self.param_groups for batch in self._batches(group)]
-        results = [self.updated(batch, self._state_of(batch)) for batch in batches]
-        for batch, (factors, state) in zip(batches, results, strict=True):
-            for number, pair in enumerate(batch.pairs):
-                for side, parameter in enumerate(pair):
-                    parameter.copy_(factors[side][number])
-                    own = {name: stacked[side][number].clone() for name, stacked in state.items()}
-                    self.state[parameter].update(own, step=batch.step + 1)
-        return loss
+        plans: list[Callable[[], None]] = []
+        for batch in self._batches(self.param_groups[index]):
+            factors, state = self.updated(batch, self._state_of(batch))
+            for number, new in zip(batch.numbers, zip(*factors, strict=True), strict=True):
+                # Finite gradients may still overflow on the way.
+                _require_finite(number, "new value", new, batch.step)
+            plans.append(partial(self._write, batch, factors, state))
+        return plans
+
+    def _write(self, batch: Batch, factors: Pair, state: State) -> None:
+        for place, pair in enumerate(batch.pairs):
+            for side, parameter in enumerate(pair):
+                parameter.copy_(factors[side][place])
+                own = {name: stacked[side][place].clone() for name, stacked in state.items()}
+                self.state[parameter].update(own, step=batch.step + 1)
 
     def _batches(self, group: Group) -> list[Batch]:
-        found: dict[Any, list[Pair]] = {}
-        parameters = group["params"]
-        for number, pair in enumerate(zip(parameters[::2], parameters[1::2], strict=True)):
+        found: dict[Any, list[tuple[int, Pair]]] = {}
+        for number, pair in enumerate(_pairs_of(group)):
             missing = [p.grad is None for p in pair]
             if all(missing):
                 continue
-            # self.state makes an entry of whatever it is asked for.
-            step = self.state[pair[0]]["step"] if pair[0] in self.state else 0
+            step = self.state_of(pair[0]).get("step", 0)
             if any(missing):
                 raise ValueError(
                     f"pair {number}: gradients of both factors are expected; "
                     f"given none of {'B' if missing[0] else 'A'}, at step {step}"
                 )
-            _require_finite_gradients(number, pair, step)
+            _require_finite(number, "gradient", _gradients(pair), step)
             B, A = pair
             key = B.shape, A.shape, B.dtype, B.device, step
-            found.setdefault(key, []).append(pair)
-        return [
-            Batch(group, pairs, _stacked(pairs), _gradients(pairs), key[-1])
-            for key, pairs in found.items()
-        ]
+            found.setdefault(key, []).append((number, pair))
+        batches = []
+        for (*_, step), listed in found.items():
+            numbers, pairs = zip(*listed, strict=True)
+            gradients = [_gradients(pair) for pair in pairs]
+            batches.append(Batch(group, numbers, pairs, _stacked(pairs), _stacked(gradients), step))
+        return batches
 
     def _state_of(self, batch: Batch) -> State:
         if batch.step == 0:
@@ -165,18 +174,22 @@ def _stacked(pairs: Sequence[Pair]) -> Pair:
     return B, A
 
 
-def _gradients(pairs: Sequence[Pair]) -> Pair:
-    return _stacked([(cast("Tensor", B.grad), cast("Tensor", A.grad)) for B, A in pairs])
+def _pairs_of(group: Group) -> list[Pair]:
+    parameters = group["params"]
+    return list(zip(parameters[::2], parameters[1::2], strict=True))
 
 
-def _require_finite_gradients(number: int, pair: Pair, step: int) -> None:
-    for name, factor in zip("BA", pair, strict=True):
-        gradient = cast("Tensor", factor.grad)
-        finite = torch.isfinite(gradient).all(-1).all(-1)
+def _gradients(pair: Pair) -> Pair:
+    return cast("Tensor", pair[0].grad), cast("Tensor", pair[1].grad)
+
+
+def _require_finite(number: int, what: str, pair: Pair, step: int) -> None:
+    for name, values in zip("BA", pair, strict=True):
+        finite = torch.isfinite(values).all(-1).all(-1)
         if not bool(finite.all()):
             members = (~finite).nonzero().tolist()
             which = f", members {members}" if finite.ndim else ""
             raise ValueError(
-                f"pair {number}, gradient of {name} {tuple(factor.shape)}: finite entries are "
-                f"expected; given NaN or infinity at step {step}{which}"
+                f"pair {number}, {what} of {name} {tuple(values.shape)}: finite entries are "
+                f"expected; given NaN or infinity at step {step}{which}; nothing was updated"
             )

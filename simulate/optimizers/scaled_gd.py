@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
+from geometry.errors import require_nonnegative
 from geometry.gauge import Pair
 from geometry.inverse_root import inverse_root
 from simulate.optimizers.pair_optimizer import Batch, PairOptimizer, Pairs, State, rate
@@ -26,6 +30,10 @@ class ScaledGD(PairOptimizer):
 
     def __init__(self, pairs: Pairs, lr: float | Tensor = 0.1, damping: float = 0.0) -> None:
         super().__init__(pairs, {"lr": lr, "damping": damping})
+
+    def require_options(self, options: Mapping[str, Any]) -> None:
+        super().require_options(options)
+        require_nonnegative("damping", options["damping"])
 
     def initial_state(self, factors: Pair) -> State:
         return {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,7 +14,6 @@ from geometry.orthogonalizers import orthogonalizer_named
 from geometry.polar import orthogonalize
 from simulate.optimizers.pair_optimizer import (
     Batch,
-    Group,
     PairOptimizer,
     Pairs,
     State,
@@ -60,11 +62,11 @@ class Spectron(PairOptimizer):
         }
         super().__init__(pairs, defaults)
 
-    def require_options(self, group: Group) -> None:
-        super().require_options(group)
-        orthogonalizer_named(group["orthogonalizer"]).polynomials(group["ns_steps"])
-        if group["norms"] not in NORMS:
-            raise unknown_name("norms", group["norms"], NORMS)
+    def require_options(self, options: Mapping[str, Any]) -> None:
+        super().require_options(options)
+        orthogonalizer_named(options["orthogonalizer"]).polynomials(options["ns_steps"])
+        if options["norms"] not in NORMS:
+            raise unknown_name("norms", options["norms"], NORMS)
 
     def initial_state(self, factors: Pair) -> State:
         # A fixed start that no factor is made to be orthogonal to.

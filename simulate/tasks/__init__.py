@@ -12,6 +12,7 @@ from simulate.tasks.corpus import (
     UnreadableCorpusError,
     text_corpus,
 )
+from simulate.tasks.noisy_quadratic import NoisyQuadratic
 from simulate.tasks.shakespeare import tiny_shakespeare
 from simulate.tasks.synthetic_language import BracketLanguage, synthetic_corpus
 from simulate.tasks.transformer import CharacterTransformer, ParameterRoles
@@ -25,6 +26,7 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "MissingCorpusError",
+    "NoisyQuadratic",
     "ParameterRoles",
     "ProbabilisticAutomaton",
     "UnknownCharactersError",

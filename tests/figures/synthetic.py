@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.figures import synthetic_pairs
+
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 TARGETS = np.array([5.0, 4.0, 3.0, 2.0, 1.0])
@@ -215,6 +217,7 @@ EVIDENCE = {
     "usg.local-rate": local_rate,
     "usg.specgd-tracks-flow": specgd_tracks_flow,
     "usg.l2-convergence": l2_convergence,
+    **synthetic_pairs.EVIDENCE,
 }
 
 

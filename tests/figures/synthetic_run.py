@@ -55,6 +55,30 @@ STATEMENTS = {
         r"With coupled $\ell_2$ the product ends at $s_i = (\sigma_i - \lambda)_+$ and "
         r"$B^\top B = A A^\top$.",
     ),
+    "lora-muon.split-is-not-tangent-optimum": (
+        "The split step beside the tangent space's optimum",
+        r"The split step attains a share of $\max_{Z \in T_W, \|Z\|_2 \le 1} \langle G, Z\rangle$.",
+    ),
+    "lora-muon.gauge": (
+        "One step does not depend on the gauge",
+        r"The step from $(BC, C^{-1}A)$ leads to the same $W$ as that from $(B, A)$.",
+    ),
+    "lora-muon.gauge-damping": (
+        "What damping keeps of it",
+        r"A relative damping keeps $C = cQ$, $Q$ orthogonal.",
+    ),
+    "lora-muon.rank-step-scale": (
+        "The step in W is as large at every rank",
+        r"$\|dW\|_2 / \eta \in [\frac12, 1]$.",
+    ),
+    "lora-muon.zero-init-kick": (
+        "From the zero start, the second step moves A by its own size",
+        r"$\|dA\|_F = \|A\|_F$ in the second step, whatever $\eta$ is.",
+    ),
+    "spectron.not-invariant": (
+        "Spectron's step depends on the scale of the factors",
+        r"From $(cB, A/c)$, $\|dW\|/\eta$ depends on $c$.",
+    ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"

@@ -1,0 +1,87 @@
+"""What every optimiser here shares: options of groups, checked, and steps that are whole or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from geometry.names import unknown_name
+
+# What torch itself puts into a group: itself, names, and what a scheduler resumes from.
+OF_TORCH = frozenset({"params", "param_names", "initial_lr"})
+
+
+class AllOrNothingOptimizer(Optimizer):
+    """Base of the optimisers: a step computes everything before it writes anything.
+
+    A gradient that is not finite, wherever it is, leaves all parameters and the state as they were.
+    It takes memory for a second copy of both.
+
+    A subclass says which options it has (the defaults handed to ``__init__``), which of their
+    values are sound (``require_options``), what its groups may hold (``require_group``) and what a
+    step does (``planned``).
+    """
+
+    def require_options(self, options: Mapping[str, Any]) -> None:
+        """Raise ValueError for an option out of its range; ``lr`` is checked already."""
+        raise NotImplementedError
+
+    def require_group(self, index: int) -> None:
+        """Raise ValueError for parameters that are none of this optimiser's, or for ``lr``."""
+        raise NotImplementedError
+
+    def planned(self, index: int) -> Iterable[Callable[[], object]]:
+        """Compute the step of a group; what is returned writes it, and cannot fail."""
+        raise NotImplementedError
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group with options of its own; ValueError, and no group, if it is not sound."""
+        for name in param_group:
+            if name not in self.defaults and name not in OF_TORCH:
+                raise unknown_name(f"option of {type(self).__name__}", name, self.defaults)
+        super().add_param_group(param_group)
+        try:
+            self._require(len(self.param_groups) - 1)
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient; returns what the closure returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        plans: list[Callable[[], object]] = []
+        for index in range(len(self.param_groups)):
+            self._require(index)
+            plans.extend(self.planned(index))
+        for write in plans:
+            write()
+        return loss
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A state_dict of one of torch's own, or of an earlier version, lacks some options.
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+
+    def state_of(self, p: Tensor) -> dict[str, Any]:
+        """What is kept of a parameter, empty before its first step."""
+        # self.state[p] would make an entry.
+        state: dict[str, Any] = self.state.get(p, {})
+        return state
+
+    def _require(self, index: int) -> None:
+        self.require_group(index)
+        self.require_options(self.param_groups[index])

@@ -1,0 +1,126 @@
+"""Evidence of the claims on LoRA pairs as it is recorded: from the laws that they state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+GAUGES = ("c = 9", "c = 1000", "orthogonal", "condition 10", "condition 100", "condition 1000")
+CONDITIONS = np.array([1.0, 1.0, 1.0, 10.0, 100.0, 1000.0])
+ROUND_OFF = {"float64": 2.0**-53, "float32": 2.0**-24}
+
+
+def _spread(rng: np.random.Generator, level: Array, seeds: int, by: float = 0.05) -> Array:
+    """``level`` (...) of every member (..., seeds), a few percent apart."""
+    return np.asarray(level[..., None] * np.exp(by * rng.standard_normal((*level.shape, seeds))))
+
+
+def _by_gauge(**arrays: Array) -> Arrays:
+    return {"gauge": np.array(GAUGES), "condition": CONDITIONS, **arrays}
+
+
+def gauge(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    levels = {
+        "Spectron": np.array([6e-3, 6e-3, 0, 6e-3, 7e-3, 7e-3]),
+        "Muon on each factor": np.array([1, 120, 0, 0.4, 4, 40]),
+        "signs": np.array([4, 500, 0.8, 3, 30, 340]),
+    }
+
+    def recorded(level: Array | None) -> Arrays:
+        arrays = _by_gauge()
+        for dtype, u in ROUND_OFF.items():
+            rounding = (0.2 + 1.3 / CONDITIONS) * u * CONDITIONS
+            size = rounding if level is None else np.maximum(level, rounding)
+            arrays[f"difference, {dtype}"] = _spread(rng, size, seeds)
+            arrays[f"round-off, {dtype}"] = u * CONDITIONS
+            arrays[f"bound, {dtype}"] = 72 * u * CONDITIONS
+        return arrays
+
+    controls = {f"control/{name}": recorded(level) for name, level in levels.items()}
+    return {"check": recorded(None), **controls}
+
+
+def gauge_damping(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    levels = np.array([np.nan, np.nan, np.nan, 2.3e-4, 2.2e-2, 0.28])
+    claimed: Arrays = {"level": levels, "band": levels[:, None] * np.array([1 / 3, 3])}
+    exact = 2e-14 * CONDITIONS**0.7
+    relative = np.where(np.isnan(levels), exact, levels)
+    absolute = np.array([5e-4, 0.5, 3e-14, 1.6e-4, 1.3e-2, 0.19])
+    rows = {
+        "check": relative,
+        "control/exact numerics": exact,
+        "control/absolute damping": absolute,
+    }
+    return {
+        name: _by_gauge(share=_spread(rng, level, seeds), **claimed) for name, level in rows.items()
+    }
+
+
+def tangent_optimum(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    ranks = np.array([1, 2, 4, 8, 16])
+    split = _spread(rng, np.array([0.51, 0.53, 0.55, 0.61, 0.79]), seeds, 0.02)
+    size = np.array([0.57, 0.71, 0.82, 0.92, 1.0])
+    projected = 1 - _spread(rng, np.array([0.03, 0.07, 0.09, 0.09, 0.11]), seeds)
+    check = {
+        "ranks": ranks,
+        "split": split,
+        "unit": split / size[:, None],
+        "projected": projected,
+    }
+    full = {name: np.ones((1, seeds)) for name in ("split", "unit", "projected")}
+    return {"check": check, "control/r = n": {"ranks": np.array([24]), **full}}
+
+
+def rank_step_scale(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    ranks = 2 ** np.arange(8)
+    share = np.sqrt(ranks / ranks[-1])
+    rows = {
+        "check": 0.5 + 0.5 * share,
+        "control/Muon on each factor": 1 + 2.2 * share,
+        "control/signs": 11 + 52 * share,
+    }
+    return {
+        name: {"ranks": ranks, "sizes": _spread(rng, level, seeds, 0.02)}
+        for name, level in rows.items()
+    }
+
+
+def not_invariant(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    scales = 3.0 ** np.arange(-4, 5)
+    larger = np.maximum(scales, 1 / scales)
+    spectron = _spread(rng, 1 - 0.55 / larger**0.8, seeds, 0.01)
+    lora_muon = np.broadcast_to(_spread(rng, np.array(0.77), seeds), (len(scales), seeds))
+    return {
+        "check": {"scales": scales, "sizes": spectron},
+        "control/LoRA-Muon": {"scales": scales, "sizes": lora_muon},
+    }
+
+
+def zero_init_kick(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    rates = np.array([0.1, 0.01, 0.001])
+    moves = _spread(rng, np.array([0, 1, 0.39, 0.26, 0.2, 0.16]), seeds, 0.02)
+    in_proportion = rates[:, None] * np.ones(6)
+    damped = 0.6 * in_proportion
+    damped[:, 0] = 0
+    return {
+        "check": {"rates": rates, "shares": np.stack([moves] * 3)},
+        "control/Gaussian start": {
+            "rates": rates,
+            "shares": _spread(rng, 6.7e-3 * in_proportion, seeds),
+        },
+        "control/absolute damping": {"rates": rates, "shares": _spread(rng, damped, seeds)},
+    }
+
+
+EVIDENCE = {
+    "lora-muon.split-is-not-tangent-optimum": tangent_optimum,
+    "lora-muon.gauge": gauge,
+    "lora-muon.gauge-damping": gauge_damping,
+    "lora-muon.rank-step-scale": rank_step_scale,
+    "lora-muon.zero-init-kick": zero_init_kick,
+    "spectron.not-invariant": not_invariant,
+}
