@@ -12,6 +12,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from geometry.errors import require_floating, require_nonnegative
 from geometry.names import unknown_name
 from simulate.optimizers.descent import Rate, require_rate
+from simulate.optimizers.not_finite import NotFiniteError
 
 OF_TORCH = frozenset({"params", "param_names", "initial_lr"})
 
@@ -121,7 +122,9 @@ def _require_finite(gradient: Tensor, name: str) -> None:
         return
     finite = torch.isfinite(gradient).reshape(len(gradient), -1).all(1)
     if not bool(finite.all()):
-        raise ValueError(
+        members = (~finite).nonzero().flatten().tolist()
+        raise NotFiniteError(
             f"the gradient of {name}, shape {tuple(gradient.shape)}, must be finite, got NaN or "
-            f"infinity in members {(~finite).nonzero().flatten().tolist()}; nothing was updated"
+            f"infinity in members {members}; nothing was updated",
+            members,
         )
