@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from geometry.errors import require_floating, require_nonnegative
-from geometry.names import unknown_name
+from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
 from simulate.optimizers.descent import Rate, require_rate
 from simulate.optimizers.not_finite import NotFiniteError
 
-OF_TORCH = frozenset({"params", "param_names", "initial_lr"})
 
-
-class MemberAdamW(Optimizer):
+class MemberAdamW(AllOrNothingOptimizer):
     """Adam with decoupled weight decay, for parameters (E, ...) of an ensemble of E members.
 
     m <- m + (1 - beta1) (g - m), v <- beta2 v + (1 - beta2) g^2, and then
@@ -49,35 +48,31 @@ class MemberAdamW(Optimizer):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group with options of its own; ValueError, and no group, if it is not sound."""
-        for name in param_group:
-            if name not in self.defaults and name not in OF_TORCH:
-                raise unknown_name("option of MemberAdamW", name, self.defaults)
-        super().add_param_group(param_group)
-        try:
-            _require_group(self.param_groups[-1])
-        except ValueError:
-            self.param_groups.pop()
-            raise
+    def require_options(self, options: Mapping[str, Any]) -> None:
+        """Raise ValueError for an option out of its range."""
+        for name in ("eps", "weight_decay"):
+            require_nonnegative(name, options[name])
+        if not all(0 <= beta < 1 for beta in options["betas"]):
+            raise ValueError(f"betas in [0, 1) are expected, got {options['betas']}")
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient; returns what the closure returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for number, group in enumerate(self.param_groups):
-            _require_group(group)
-            for place, p in enumerate(group["params"]):
-                if p.grad is not None:
-                    _require_finite(p.grad, f"parameter {place} of group {number}")
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
-        return loss
+    def require_group(self, index: int) -> None:
+        """Raise ValueError for integer parameters, or a rate that fits none."""
+        group = self.param_groups[index]
+        for p in group["params"]:
+            require_floating("a parameter", p)
+            if p.ndim == 0:
+                raise ValueError("a parameter must have shape (E, ...), got shape ()")
+            require_rate(group["lr"], tuple(p.shape[:1]))
+
+    def planned(self, index: int) -> list[Callable[[], None]]:
+        """The step of a group, in place: with finite gradients nothing in it can fail."""
+        group = self.param_groups[index]
+        plans: list[Callable[[], None]] = []
+        for place, p in enumerate(group["params"]):
+            if p.grad is not None:
+                _require_finite(p.grad, f"parameter {place} of group {index}")
+                plans.append(partial(self._update, p, p.grad, group))
+        return plans
 
     def _update(self, p: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
         state = self.state[p]
@@ -102,18 +97,6 @@ def _by_member(rates: Tensor, p: Tensor) -> Tensor:
     """() or (E,) to a shape that broadcasts to the parameter (E, ...)."""
     rates = rates.to(p.dtype)
     return rates if rates.ndim == 0 else rates.reshape(-1, *[1] * (p.ndim - 1))
-
-
-def _require_group(group: Mapping[str, Any]) -> None:
-    for name in ("eps", "weight_decay"):
-        require_nonnegative(name, group[name])
-    if not all(0 <= beta < 1 for beta in group["betas"]):
-        raise ValueError(f"betas in [0, 1) are expected, got {group['betas']}")
-    for p in group["params"]:
-        require_floating("a parameter", p)
-        if p.ndim == 0:
-            raise ValueError("a parameter must have shape (E, ...), got shape ()")
-        require_rate(group["lr"], tuple(p.shape[:1]))
 
 
 def _require_finite(gradient: Tensor, name: str) -> None:
