@@ -19,6 +19,7 @@ from geometry.errors import require_nonnegative, require_positive, require_posit
 from simulate.checkpoint import read_checkpoint, write_checkpoint
 from simulate.optimizers.member_adamw import MemberAdamW
 from simulate.optimizers.members import keep_members
+from simulate.optimizers.not_finite import NotFiniteError
 from simulate.schedules import Schedule, constant
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.batches import Batches, evaluation_windows
@@ -47,10 +48,10 @@ class EnsembleTraining:
     layers, at each member's rate, and one for the embeddings. All rates are multiplied by the
     schedule.
 
-    A member whose loss or gradient is not finite, or whose loss exceeds ``divergence_multiple``
-    times ln V, is recorded as diverged before it steps, its parameters are put aside, and the
-    ensemble goes on without it: it costs no more, and the others do what they would have done, up
-    to the rounding of batched products.
+    A member whose loss, gradient or update is not finite, or whose loss exceeds
+    ``divergence_multiple`` times ln V, is recorded as diverged before it steps, its parameters are
+    put aside, and the ensemble goes on without it: it costs no more, and the others do what they
+    would have done, up to the rounding of batched products.
 
     Args:
         corpus: whose training part is drawn from and whose validation part is evaluated on.
@@ -227,36 +228,51 @@ class EnsembleTraining:
         sound = self._sound_gradients()
         staying = torch.isfinite(found) & (found <= self._most) & sound
         if not bool(staying.all()):
-            self._part(found.tolist(), sound.tolist(), staying.tolist())
-            if not self.active:
-                return
+            self._part(self._reasons(found.tolist(), sound.tolist()), found.tolist())
+            found = found[staying]
         factor = self._schedule(self.step)
         for group in self._groups():
             group["lr"] = group["initial_lr"] * factor
-        for optimizer in self._optimizers:
-            optimizer.step()
-        self.step += 1
+        while self.active:
+            try:
+                self._optimizers[0].step()
+            except NotFiniteError as error:
+                # Gradients are finite, so the update is not: it was not made, of any member.
+                if not error.members:
+                    raise
+                self._part(dict.fromkeys(error.members, "the update overflows"), found.tolist())
+                left = [i for i in range(len(found)) if i not in error.members]
+                found = found[left]
+                continue
+            self._optimizers[1].step()
+            self.step += 1
+            return
+
+    def _reasons(self, losses: list[float], sound: list[bool]) -> dict[int, str]:
+        """Why members diverged, by their places among the active ones."""
+        reasons: dict[int, str] = {}
+        for place, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                reasons[place] = f"the loss is {loss}"
+            elif not sound[place]:
+                reasons[place] = "the gradient has NaN or infinite entries"
+            elif loss > self._most:
+                reasons[place] = f"the loss, {loss:.4g}, exceeds {self._most:.4g}"
+        return reasons
 
     def _sound_gradients(self) -> Tensor:
         """(k,) bool: whose gradients are finite, and small enough to be summed."""
         sums = [p.grad.flatten(1).sum(1) for p in self.model.parameters() if p.grad is not None]
         return torch.isfinite(torch.stack(sums)).all(0)
 
-    def _part(self, losses: list[float], sound: list[bool], staying: list[bool]) -> None:
-        """Put the members that diverged aside, and go on with the others."""
-        for place, member in enumerate(self.active):
-            if staying[place]:
-                continue
-            loss = losses[place]
-            if not math.isfinite(loss):
-                reason = f"the loss is {loss}"
-            elif not sound[place]:
-                reason = "the gradient has NaN or infinite entries"
-            else:
-                reason = f"the loss, {loss:.4g}, exceeds {self._most:.4g}"
+    def _part(self, reasons: dict[int, str], losses: list[float]) -> None:
+        """Put the members at the places that have reasons aside, and go on with the others."""
+        for place, reason in reasons.items():
             parameters = _on_cpu({name: p[place] for name, p in self.model.named_parameters()})
-            self.record.diverged[member] = Divergence(self.step, loss, reason, parameters)
-        kept = [place for place, stays in enumerate(staying) if stays]
+            self.record.diverged[self.active[place]] = Divergence(
+                self.step, losses[place], reason, parameters
+            )
+        kept = [place for place in range(len(self.active)) if place not in reasons]
         if kept:
             self._keep(kept)
         self.active = [self.active[place] for place in kept]

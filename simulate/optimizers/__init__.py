@@ -7,6 +7,7 @@ from simulate.optimizers.matrix_optimizer import MatrixOptimizer
 from simulate.optimizers.member_adamw import MemberAdamW
 from simulate.optimizers.members import keep_members
 from simulate.optimizers.muon import Muon
+from simulate.optimizers.not_finite import NotFiniteError
 from simulate.optimizers.pair_optimizer import PairOptimizer
 from simulate.optimizers.peft_pairs import lora_pairs
 from simulate.optimizers.scaled_gd import ScaledGD
@@ -21,6 +22,7 @@ __all__ = [
     "MatrixOptimizer",
     "MemberAdamW",
     "Muon",
+    "NotFiniteError",
     "PairOptimizer",
     "ScaledGD",
     "SpectralDescent",

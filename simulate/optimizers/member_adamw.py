@@ -13,6 +13,7 @@ from torch.optim.optimizer import ParamsT
 from geometry.errors import require_floating, require_nonnegative
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
 from simulate.optimizers.descent import Rate, require_rate
+from simulate.optimizers.not_finite import NotFiniteError
 
 
 class MemberAdamW(AllOrNothingOptimizer):
@@ -104,7 +105,9 @@ def _require_finite(gradient: Tensor, name: str) -> None:
         return
     finite = torch.isfinite(gradient).reshape(len(gradient), -1).all(1)
     if not bool(finite.all()):
-        raise ValueError(
+        members = (~finite).nonzero().flatten().tolist()
+        raise NotFiniteError(
             f"the gradient of {name}, shape {tuple(gradient.shape)}, must be finite, got NaN or "
-            f"infinity in members {(~finite).nonzero().flatten().tolist()}; nothing was updated"
+            f"infinity in members {members}; nothing was updated",
+            members,
         )

@@ -17,6 +17,7 @@ from geometry.errors import require_nonnegative
 from geometry.gauge import Pair, require_pair
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
 from simulate.optimizers.descent import require_rate
+from simulate.optimizers.not_finite import NotFiniteError
 
 Group = dict[str, Any]
 Pairs = Iterable[Pair] | Iterable[Group]
@@ -189,7 +190,8 @@ def _require_finite(number: int, what: str, pair: Pair, step: int) -> None:
         if not bool(finite.all()):
             members = (~finite).nonzero().tolist()
             which = f", members {members}" if finite.ndim else ""
-            raise ValueError(
+            raise NotFiniteError(
                 f"pair {number}, {what} of {name} {tuple(values.shape)}: finite entries are "
-                f"expected; given NaN or infinity at step {step}{which}; nothing was updated"
+                f"expected; given NaN or infinity at step {step}{which}; nothing was updated",
+                [member[0] for member in members if member],
             )

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from simulate.optimizers.not_finite import NotFiniteError
+
 
 @dataclass(frozen=True)
 class ParameterStack:
@@ -38,7 +40,7 @@ class ParameterStack:
         return stacked([p.grad for p in self.parameters if p.grad is not None])
 
     def require_finite(self, what: str, values: Tensor, steps: Sequence[int]) -> None:
-        """Raise ValueError for NaN or infinity, saying in which parameter (waits for the device).
+        """Raise NotFiniteError for NaN or infinity, saying where (waits for the device).
 
         Args:
             what: what the values are, such as "gradient".
@@ -58,7 +60,8 @@ class ParameterStack:
         if bad.ndim > 2:
             member = tuple(bad.flatten(-2).any(-1).nonzero()[0].tolist())
             message += f", the first of them in ensemble member {member}"
-        raise ValueError(f"{message}, at step {steps[first]}; nothing was updated")
+        members = bad.flatten(1).any(1).nonzero().flatten().tolist() if bad.ndim > 2 else []
+        raise NotFiniteError(f"{message}, at step {steps[first]}; nothing was updated", members)
 
 
 def stacked(tensors: Sequence[Tensor]) -> Tensor:

@@ -164,6 +164,19 @@ def test_rates_that_are_too_great_diverge_by_themselves_and_a_run_may_lose_all()
     )
 
 
+@pytest.mark.parametrize("name", ["FactorMuon", "Spectron", "Muon"])
+def test_a_member_whose_update_overflows_leaves_alone(name: str) -> None:
+    # The rate is infinite in float32.
+    members = [(RATES[name], 0), (1e39, 1), (RATES[name], 2)]
+    run = training(name, members, dtype=torch.float32)
+    record = run.run(5)
+    others = training(name, [members[0], members[2]], dtype=torch.float32).run(5)
+    assert {i: (gone.step, gone.reason) for i, gone in record.diverged.items()} == {
+        1: (0, "the update overflows")
+    }
+    torch.testing.assert_close(record.losses[:, [0, 2]], others.losses, rtol=0, atol=1e-4)
+
+
 def test_rates_follow_the_schedule() -> None:
     run = training("Muon", [(0.1, 0), (0.2, 1)], schedule=linear_decay(4))
     found = []
