@@ -47,6 +47,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "lora-muon.rank-step-scale": {"seeds": 2, "size": 32, "ranks": (1, 4, 32)},
     "lora-muon.zero-init-kick": {"seeds": 2},
     "lora-muon.no-second-moments": {"shape": (300, 200, 4)},
+    "lora-muon.lr-transfer-rescaling": {"seeds": 2, "steps": 12, "tokens": 5_000},
     "spectron.bound": {"seeds": 8},
     "spectron.not-invariant": {},
     "lora-rite.first-step": {"seeds": 3},
