@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flows.compiled import Factorisation, compiled_factorisation, compiled_solution
+from flows.compiled import Factorisation, compiled_factorisation
 from flows.rules import RULES
 from flows.spectrum import Spectrum
 
@@ -50,7 +50,6 @@ class FrozenMetric:
         basis: (L, 2, r, r), X and Y. dual: P_B X and P_A Y.
         rates: (L, 2, r), lambda and mu.
         states: (L, 2, d, r), B' and A'^T.
-        compiled: whether the compiled kernel makes it and solves.
     """
 
     slow: Tensor
@@ -58,7 +57,6 @@ class FrozenMetric:
     dual: Tensor
     rates: Tensor
     states: Tensor
-    compiled: bool = False
 
     @classmethod
     def at(
@@ -74,9 +72,10 @@ class FrozenMetric:
         Args:
             spectrum: of the gradients at these states.
             beta: the smoothing scale, () or (L,). reach: (L,), the flow time a step may cover.
+            compiled: whether the compiled kernel makes it.
         """
         if compiled:
-            return cls(*compiled_factorisation(pair, spectrum, beta, reach, RULES.fast), compiled)
+            return cls(*compiled_factorisation(pair, spectrum, beta, reach, RULES.fast))
         V, s, p = spectrum.vectors, spectrum.singular_values, spectrum.metric
         grams = pair.mT @ pair
         speed = (((grams + grams.flip(1)) @ V) * V).sum(-2)
@@ -105,7 +104,7 @@ class FrozenMetric:
     def select(self, lanes: Tensor | slice) -> FrozenMetric:
         """The factorisation of some of the lanes; a view where they are a slice."""
         slow, basis, dual, rates, states = (part[lanes] for part in self.parts)
-        return FrozenMetric(slow, basis, dual, rates, states, self.compiled)
+        return FrozenMetric(slow, basis, dual, rates, states)
 
     def put(self, lanes: Tensor, other: FrozenMetric) -> None:
         """Replace the factorisation of some of the lanes."""
@@ -114,8 +113,6 @@ class FrozenMetric:
 
     def solve(self, shifts: Tensor, residual: Tensor) -> Tensor:
         """(z - J_W)^-1 R for one shift z > 0 a lane, (L,); R (L, 2, d, r)."""
-        if self.compiled:
-            return compiled_solution(self.parts, shifts, residual)
         z = shifts[:, None, None]
         rate, mu = self.rates[:, 0, None, :], self.rates[:, 1, :, None]
         B, A = self.states.unbind(1)

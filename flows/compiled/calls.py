@@ -124,6 +124,8 @@ def compiled_factorisation(
 def compiled_solution(parts: Factorisation, shifts: Tensor, residual: Tensor) -> Tensor:
     """(z - J_W)^-1 R for one real shift a lane: ``FrozenMetric.solve``.
 
+    Implicit steps solve within their own kernel; this is that solve by itself, to be measured.
+
     A lane's result depends on no other lane and on no position, to the bit. A lane that is not
     finite is NaN; the others do not notice.
 
