@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -68,13 +69,7 @@ def flows(
     """Run studies one after the other; each is printed and recorded once it is done."""
     chosen, globs = _studies(studies or []), _globs(peers or [])
     keep_to(threads)
-    console, progress = Console(), Console(stderr=True)
-    if not console.is_terminal:
-        console = Console(width=200)
-
-    def say(line: str) -> None:
-        progress.print(line, markup=False, highlight=False)
-
+    console, say = _console(), _teller()
     references = References(out / "references", say)
     session = Session(references, say, seeds, repeats, budget, globs, threads)
     missed = 0
@@ -106,19 +101,14 @@ def optimizer_steps(
     The exit status is 1 where LoRA-Muon at 4096, r = 16 is not 20 times as fast as the dense step.
     """
     keep_to(threads)
-    progress = Console(stderr=True)
-
-    def say(line: str) -> None:
-        progress.print(line, markup=False, highlight=False)
-
     sizes, ranks = sizes or [1024, 4096], ranks or [4, 16, 64]
     if max(ranks) > min(sizes):
         raise typer.BadParameter(
             f"at most the smallest size, {min(sizes)}, is expected; given {max(ranks)}",
             param_hint="--rank",
         )
-    rows = list(optimizers_steps.steps(sizes, ranks, repeats, say))
-    console = Console() if Console().is_terminal else Console(width=200)
+    rows = list(optimizers_steps.steps(sizes, ranks, repeats, _teller()))
+    console = _console()
     console.print(optimizers_steps.table(rows, threads))
     optimizers_steps.record(out / "steps.json", rows, threads)
     found = optimizers_steps.ratio(rows)
@@ -140,6 +130,17 @@ def keep_to(threads: int) -> None:
             )
         os.sched_setaffinity(0, cores[:threads])
     torch.set_num_threads(threads)
+
+
+def _console() -> Console:
+    """For tables: wide where nobody looks."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def _teller() -> Callable[[str], None]:
+    """Tells what runs now."""
+    return partial(Console(stderr=True).print, markup=False, highlight=False)
 
 
 def _studies(names: Sequence[str]) -> list[Study]:

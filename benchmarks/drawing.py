@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from benchmarks.row import Row
-from claims.results.atomic import write_atomically
+from simulate.atomic import write_atomically
 
 STYLE = Path(__file__).parent.parent / "figures" / "style.mplstyle"
 WIDTH, HEIGHT = 6.9, 4.6  # inches: both columns of a paper

@@ -18,7 +18,7 @@ import flows
 import geometry
 from benchmarks.case import FlowCase
 from benchmarks.reference import Reference, Yardstick, make
-from claims.results.atomic import write_atomically
+from simulate.atomic import write_atomically
 
 
 class References:

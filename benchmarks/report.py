@@ -43,7 +43,7 @@ def table(outcome: Outcome, threads: int) -> Table:
     }
     cells = {name: [cell(row) for row in rows] for name, cell in columns.items()}
     shown = {name: column for name, column in cells.items() if any(column)}
-    title = f"{study.name}: {study.about}; {'one thread' if threads == 1 else f'{threads} threads'}"
+    title = f"{study.name}: {study.about}; {counted(threads)}"
     references = sorted({_reference(row) for row in rows})
     drawn = Table(title=title, caption=escape("reference: " + "; ".join(references)))
     for name in shown or columns:
@@ -110,6 +110,11 @@ def record(path: Path, outcome: Outcome, session: Session) -> None:
         "left_out": outcome.left_out,
     }
     write_json(path, content)
+
+
+def counted(threads: int) -> str:
+    """The number of threads in words."""
+    return "one thread" if threads == 1 else f"{threads} threads"
 
 
 def _reference(row: Row) -> str:

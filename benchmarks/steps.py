@@ -1,7 +1,7 @@
 """What a step of an optimiser of low-rank products costs beside one of the dense matrix.
 
-Every contestant moves one 2-D product: a pair of factors, or the m x m matrix itself. Steps of all
-contestants take turns, and the best counts.
+Every contestant moves one 2-D product: a pair of factors, or the m x m matrix itself. Of its
+steps in a row the fastest counts.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.table import Table
 from torch import nn
 
-from claims.lora_muon.tracing import Trace
+from benchmarks.report import counted
 from claims.results.strict_json import write_json
 from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Muon, Spectron
+from simulate.tracing import Trace, numbers_kept
 
 # LoRA-Muon's step against the dense one, at this size and rank.
 BAR = (4096, 16, 20.0)
@@ -99,9 +99,7 @@ def _measured(
         began = time.perf_counter()
         optimizer.step()
         taken.append(time.perf_counter() - began)
-    states: list[dict[str, Any]] = list(optimizer.state.values())
-    kept = sum(x.numel() for state in states for x in state.values() if torch.is_tensor(x))
-    return StepRow(size, rank, name, min(taken), seen.largest, kept)
+    return StepRow(size, rank, name, min(taken), seen.largest, numbers_kept(optimizer))
 
 
 def ratio(rows: Sequence[StepRow]) -> float | None:
@@ -114,8 +112,7 @@ def ratio(rows: Sequence[StepRow]) -> float | None:
 
 def table(rows: Sequence[StepRow], threads: int) -> Table:
     """Milliseconds, memory, and how many times as fast as the dense step of that size."""
-    count = "one thread" if threads == 1 else f"{threads} threads"
-    drawn = Table(title=f"one step of one product, float32, {count}")
+    drawn = Table(title=f"one step of one product, float32, {counted(threads)}")
     for heading in (
         "m = n",
         "r",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from simulate.atomic import write_atomically
 
 # Before torch's own bytes, whose checksums torch.load does not look at.
 TITLE = b"paper-checks checkpoint 1 "
@@ -29,18 +30,8 @@ def write_checkpoint(path: Path, made_by: Mapping[str, Any], state: Mapping[str,
     """
     content = io.BytesIO()
     torch.save({"made_by": dict(made_by), "state": dict(state)}, content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(_head(content.getvalue()))
-            stream.write(content.getvalue())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    whole = _head(content.getvalue()) + content.getvalue()
+    write_atomically(path, lambda stream: stream.write(whole))
 
 
 def read_checkpoint(

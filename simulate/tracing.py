@@ -1,10 +1,11 @@
-"""What torch does while one looks: how large its results are, and which operations make them."""
+"""What an optimiser costs: results that torch makes while one looks, and what is kept."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -31,3 +32,9 @@ class Trace(TorchDispatchMode):
             if isinstance(part, Tensor):
                 self.largest = max(self.largest, part.numel())
         return result
+
+
+def numbers_kept(optimizer: torch.optim.Optimizer) -> int:
+    """Entries of the tensors in an optimiser's state, those without a dimension left out."""
+    values = [value for state in optimizer.state.values() for value in state.values()]
+    return sum(x.numel() for x in values if isinstance(x, Tensor) and x.ndim > 0)

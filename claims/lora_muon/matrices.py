@@ -95,9 +95,14 @@ def relative(one: Tensor, other: Tensor) -> float:
     return float(relatives(one, other).max())
 
 
+def factors_of(pairs: list[Pair]) -> list[Tensor]:
+    """The factors one after the other, for optimisers that know no pairs."""
+    return [factor for pair in pairs for factor in pair]
+
+
 def signs(pairs: list[Pair], lr: float) -> torch.optim.Optimizer:
     """Descent along the signs of each factor's gradient."""
-    return _SignDescent([factor for pair in pairs for factor in pair], {"lr": lr})
+    return _SignDescent(factors_of(pairs), {"lr": lr})
 
 
 class _SignDescent(torch.optim.Optimizer):

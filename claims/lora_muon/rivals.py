@@ -14,6 +14,7 @@ from claims.lora_muon.matrices import (
     Make,
     N,
     R,
+    factors_of,
     gaussian,
     noisy_quadratic,
     pair_and_gradient,
@@ -184,7 +185,7 @@ def check_rite_gauge(setting: Setting) -> Evidence:
 
 
 def _adam(pairs: list[Pair], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam([factor for pair in pairs for factor in pair], lr=lr)
+    return torch.optim.Adam(factors_of(pairs), lr=lr)
 
 
 def control_adam(setting: Setting) -> Evidence:

@@ -15,6 +15,7 @@ from claims.lora_muon.matrices import (
     Make,
     N,
     R,
+    factors_of,
     gaussian,
     give,
     pair_and_gradient,
@@ -22,10 +23,10 @@ from claims.lora_muon.matrices import (
     spectral_norm,
     stepped,
 )
-from claims.lora_muon.tracing import Trace
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair
 from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite
+from simulate.tracing import Trace, numbers_kept
 
 PAPER = "lora-muon"
 ETA = 0.1
@@ -142,12 +143,7 @@ def _kept(setting: Setting, make: Make) -> Evidence:
     pair[0].grad, pair[1].grad = G_B, G_A
     optimizer = make([pair])
     optimizer.step()
-    kept = sum(
-        value.numel()
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, Tensor) and value.numel() > 1
-    )
+    kept = numbers_kept(optimizer)
     with Trace() as seen:
         optimizer.step()
     factorised = sum(count for name, count in seen.operations.items() if "linalg_qr" in name)
@@ -175,7 +171,7 @@ def control_lora_rite(setting: Setting) -> Evidence:
 
 
 def _adamw(pairs: list[Pair]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW([factor for pair in pairs for factor in pair])
+    return torch.optim.AdamW(factors_of(pairs))
 
 
 def control_adamw(setting: Setting) -> Evidence:

@@ -1,9 +1,9 @@
 """Results on disk: the one room that writes them and reads them back."""
 
-from claims.results.atomic import write_atomically
 from claims.results.recorded import Outcome, Recorded, RecordedControl, Results
 from claims.results.recorder import Recorder, read_results
 from claims.results.strict_json import ResultsError
+from simulate.atomic import write_atomically
 
 __all__ = [
     "Outcome",

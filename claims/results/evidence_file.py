@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from claims.registry import Evidence
-from claims.results.atomic import write_atomically
 from claims.results.strict_json import ResultsError
+from simulate.atomic import write_atomically
 
 Arrays = dict[str, NDArray[Any]]
 

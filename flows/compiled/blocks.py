@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from flows.compiled.lanes import WIDTH, Lanes, at, every, put, root, where
+from flows.compiled.lanes import WIDTH, Lanes, Mask, at, every, put, root, where
 
 Array = NDArray[np.float64]
 
@@ -218,6 +218,15 @@ def add(block: Array, factor: float | Lanes, x: Array) -> None:
     for i in range(rows):
         for k in range(columns):
             put(x, i, k, at(x, i, k) + factor * at(block, i, k))
+
+
+@apart
+def choose(good: Mask, after: Array, before: Array, out: Array) -> None:
+    """out = after in lanes that are good, else before."""
+    rows, columns, _ = after.shape
+    for i in range(rows):
+        for k in range(columns):
+            put(out, i, k, where(good, at(after, i, k), at(before, i, k)))
 
 
 @apart

@@ -14,6 +14,7 @@ from flows.compiled.blocks import (
     BLOCKS,
     Array,
     apart,
+    choose,
     entry,
     load,
     load_numbers,
@@ -30,7 +31,7 @@ from flows.compiled.correction import (
     empty_iterates,
     room_of,
 )
-from flows.compiled.lanes import WIDTH, Mask, at, every, larger, magnitude, put, where
+from flows.compiled.lanes import WIDTH, at, every, larger, magnitude, put, where
 from flows.compiled.metric import Metric, empty_metric, load_metric, solve, store_metric
 from flows.compiled.step_control import (
     BEFORE,
@@ -219,21 +220,13 @@ def _go_on(block: Block, method: Collocation, room: Room) -> None:
             put(last_Z, s, n, where(good, at(Z, s, n), at(last_Z, s, n)))
         put(f, 0, n, where(good, slope / h, at(f, 0, n)))
         put(y, 0, n, where(good, at(y, 0, n) + at(Z, stages - 1, n), at(y, 0, n)))
+    found, kept = room.metric, block.filtering
     for side in range(2):
-        _choose(good, room.metric.slow[side], block.filtering.slow[side])
-        _choose(good, room.metric.basis[side], block.filtering.basis[side])
-        _choose(good, room.metric.dual[side], block.filtering.dual[side])
-        _choose(good, room.metric.rates[side], block.filtering.rates[side])
-        _choose(good, room.metric.states[side], block.filtering.states[side])
-
-
-@apart
-def _choose(good: Mask, new: Array, out: Array) -> None:
-    """out = new in lanes that are good."""
-    rows, columns, _ = new.shape
-    for i in range(rows):
-        for k in range(columns):
-            put(out, i, k, where(good, at(new, i, k), at(out, i, k)))
+        choose(good, found.slow[side], kept.slow[side], kept.slow[side])
+        choose(good, found.basis[side], kept.basis[side], kept.basis[side])
+        choose(good, found.dual[side], kept.dual[side], kept.dual[side])
+        choose(good, found.rates[side], kept.rates[side], kept.rates[side])
+        choose(good, found.states[side], kept.states[side], kept.states[side])
 
 
 @apart

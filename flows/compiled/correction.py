@@ -94,18 +94,14 @@ def correct(
     flow: FlowOf,
     method: Collocation,
     room: Room,
-) -> Lanes:
+) -> None:
     """Fill room.moved with what is proposed for the stages, and the rest of it at the last stage.
 
     Args:
         start: (2, d, r, WIDTH), the state before the step. Z: (S, 2, d, r, WIDTH), increments.
         h: the length of the step. target: (d, d, WIDTH).
-
-    Returns:
-        The poison of the spectrum at the last stage.
     """
     pair, given, moved, spectral = room.pair, room.given, room.moved, room.spectral
-    poison = every(0.0)
     for stage in range(len(Z)):
         for side in range(2):
             pair[side] = start[side]
@@ -132,7 +128,6 @@ def correct(
         )
         shift = method.lower_inverse[stage, stage] / h
         solve(room.metric, shift, given, room.scratch, moved[stage])
-    return poison
 
 
 @apart

@@ -10,6 +10,7 @@ from flows.compiled.blocks import (
     BLOCKS,
     Array,
     apart,
+    choose,
     entry,
     load,
     load_numbers,
@@ -118,8 +119,8 @@ def fill_march(
             for lane in range(present):
                 good[number, first + lane] = result[0, 0, lane] <= 1.0
             for side in range(2):
-                _choose(accepted, to[side], before[side], before[side])
-                _choose(accepted, parts[last, side], parts[0, side], chosen[side])
+                choose(accepted, to[side], before[side], before[side])
+                choose(accepted, parts[last, side], parts[0, side], chosen[side])
             store_pairs(before, first, present, states[number])
             put(h, 0, 0, length)
             store(h, every(0.0), first, present, passed[0, number].reshape(lanes, 1, 1))
@@ -161,15 +162,6 @@ def _decay(y: Array, decay: float, K: Array, stage: int) -> None:
     """K[stage] -= decay y."""
     for n in range(y.shape[1]):
         put(K, stage, n, at(K, stage, n) - decay * at(y, 0, n))
-
-
-@apart
-def _choose(good: Mask, after: Array, before: Array, out: Array) -> None:
-    """out = after in lanes that are good, else before."""
-    rows, columns, _ = after.shape
-    for i in range(rows):
-        for k in range(columns):
-            put(out, i, k, where(good, at(after, i, k), at(before, i, k)))
 
 
 @apart

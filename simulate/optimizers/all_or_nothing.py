@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
 
@@ -15,7 +16,7 @@ from geometry.names import unknown_name
 OF_TORCH = frozenset({"params", "param_names", "initial_lr"})
 
 
-class AllOrNothingOptimizer(Optimizer):
+class AllOrNothingOptimizer(Optimizer, ABC):
     """Base of the optimisers: a step computes everything before it writes anything.
 
     A gradient that is not finite, wherever it is, leaves all parameters and the state as they were.
@@ -26,17 +27,17 @@ class AllOrNothingOptimizer(Optimizer):
     step does (``planned``).
     """
 
+    @abstractmethod
     def require_options(self, options: Mapping[str, Any]) -> None:
         """Raise ValueError for an option out of its range; ``lr`` is checked already."""
-        raise NotImplementedError
 
+    @abstractmethod
     def require_group(self, index: int) -> None:
         """Raise ValueError for parameters that are none of this optimiser's, or for ``lr``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def planned(self, index: int) -> Iterable[Callable[[], object]]:
         """Compute the step of a group; what is returned writes it, and cannot fail."""
-        raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group with options of its own; ValueError, and no group, if it is not sound."""

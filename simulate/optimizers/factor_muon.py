@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor
 
 from geometry.gauge import Pair
-from geometry.orthogonalizers import orthogonalizer_named
-from geometry.polar import orthogonalize
+from simulate.optimizers.orthogonalizing import OrthogonalizingPairOptimizer, factors_moved
 from simulate.optimizers.pair_optimizer import (
     Batch,
-    PairOptimizer,
     Pairs,
     State,
     averaged,
@@ -20,7 +15,7 @@ from simulate.optimizers.pair_optimizer import (
 )
 
 
-class FactorMuon(PairOptimizer):
+class FactorMuon(OrthogonalizingPairOptimizer):
     """B <- (1 - lr weight_decay) B - lr msign(m_B) with m <- momentum m + (1 - momentum) g.
 
     Not covariant: the product's step depends on the gauge, and its size on rank and factors.
@@ -53,15 +48,6 @@ class FactorMuon(PairOptimizer):
         }
         super().__init__(pairs, defaults)
 
-    def require_options(self, options: Mapping[str, Any]) -> None:
-        super().require_options(options)
-        orthogonalizer_named(options["orthogonalizer"]).polynomials(options["ns_steps"])
-
     def updated(self, batch: Batch, state: State) -> tuple[Pair, State]:
-        group, moments, lr = batch.group, averaged(batch, state), rate(batch)
-        left = 1 - lr * group["weight_decay"]
-        B, A = (
-            left * x - lr * orthogonalize(m, group["orthogonalizer"], group["ns_steps"])
-            for x, m in zip(batch.factors, moments, strict=True)
-        )
-        return (B, A), {"momentum_buffer": moments}
+        moments = averaged(batch, state)
+        return factors_moved(batch, moments, rate(batch)), {"momentum_buffer": moments}

@@ -12,18 +12,16 @@ from geometry.gauge import Pair
 from geometry.inverse_root import INVERSE_ROOTS, inverse_root
 from geometry.lora import split_direction, split_step
 from geometry.names import unknown_name
-from geometry.orthogonalizers import orthogonalizer_named
-from geometry.polar import orthogonalize
+from simulate.optimizers.orthogonalizing import OrthogonalizingPairOptimizer, orthogonalizer_of
 from simulate.optimizers.pair_optimizer import (
     Batch,
-    PairOptimizer,
     Pairs,
     State,
     averaged,
 )
 
 
-class LoRAMuon(PairOptimizer):
+class LoRAMuon(OrthogonalizingPairOptimizer):
     """m <- momentum m + (1 - momentum) g for each factor, then the split step along -(D_B, D_A).
 
     With s = sqrt(1 - weight_decay lr) and D as in :func:`geometry.lora.split_direction` of the
@@ -77,7 +75,6 @@ class LoRAMuon(PairOptimizer):
 
     def require_options(self, options: Mapping[str, Any]) -> None:
         super().require_options(options)
-        orthogonalizer_named(options["orthogonalizer"]).polynomials(options["ns_steps"])
         if options["root"] not in INVERSE_ROOTS:
             raise unknown_name("root", options["root"], INVERSE_ROOTS)
         if not options["scale"] > 0:
@@ -94,10 +91,9 @@ class LoRAMuon(PairOptimizer):
     def direction(self, batch: Batch, moments: Pair) -> Pair:
         """(D_B, D_A) of the first moments."""
         group = batch.group
-        method, steps = group["orthogonalizer"], group["ns_steps"]
         return split_direction(
             *batch.factors,
             *moments,
-            orthogonalize=partial(orthogonalize, method=method, steps=steps),
+            orthogonalize=orthogonalizer_of(batch),
             root=partial(inverse_root, method=group["root"], damping=group["damping"]),
         )

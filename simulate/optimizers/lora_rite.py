@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from geometry.gauge import Pair
 from geometry.lora import split_direction_by_qr
-from geometry.polar import orthogonalize
 from simulate.optimizers.lora_muon import LoRAMuon
+from simulate.optimizers.orthogonalizing import orthogonalizer_of
 from simulate.optimizers.pair_optimizer import (
     Batch,
     PairOptimizer,
@@ -126,8 +125,7 @@ class LoRARiteCore(LoRAMuon):
     """
 
     def direction(self, batch: Batch, moments: Pair) -> Pair:
-        method, steps = batch.group["orthogonalizer"], batch.group["ns_steps"]
-        by = partial(orthogonalize, method=method, steps=steps)
+        by = orthogonalizer_of(batch)
         return split_direction_by_qr(*batch.factors, *moments, orthogonalize=by)
 
 

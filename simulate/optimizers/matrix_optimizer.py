@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -45,6 +46,7 @@ class MatrixOptimizer(AllOrNothingOptimizer):
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
 
+    @abstractmethod
     def updated(
         self, W: Tensor, G: Tensor, buffers: Mapping[str, Tensor], options: Mapping[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -56,7 +58,6 @@ class MatrixOptimizer(AllOrNothingOptimizer):
             buffers: one (k, ..., m, n) a name of ``buffer_names``, zero at first.
             options: of the parameter group.
         """
-        raise NotImplementedError
 
     def require_group(self, index: int) -> None:
         """Raise ValueError for parameters that are no matrices, or a rate that fits none."""

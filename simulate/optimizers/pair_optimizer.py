@@ -6,6 +6,7 @@ dimensions of their own, members of an ensemble.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -95,9 +96,9 @@ class PairOptimizer(AllOrNothingOptimizer):
         """What is kept of each factor beside the step, by name: a first moment by default."""
         return {"momentum_buffer": (torch.zeros_like(factors[0]), torch.zeros_like(factors[1]))}
 
+    @abstractmethod
     def updated(self, batch: Batch, state: State) -> tuple[Pair, State]:
         """The factors and the state after a step; nothing is changed in place."""
-        raise NotImplementedError
 
     def planned(self, index: int) -> list[Callable[[], None]]:
         """The step of a group, batch by batch.

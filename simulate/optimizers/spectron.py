@@ -10,11 +10,9 @@ from torch import Tensor
 
 from geometry.gauge import Pair
 from geometry.names import unknown_name
-from geometry.orthogonalizers import orthogonalizer_named
-from geometry.polar import orthogonalize
+from simulate.optimizers.orthogonalizing import OrthogonalizingPairOptimizer, factors_moved
 from simulate.optimizers.pair_optimizer import (
     Batch,
-    PairOptimizer,
     Pairs,
     State,
     averaged,
@@ -24,7 +22,7 @@ from simulate.optimizers.pair_optimizer import (
 NORMS = ("power", "exact")
 
 
-class Spectron(PairOptimizer):
+class Spectron(OrthogonalizingPairOptimizer):
     """B <- B - rho O(m_B), A <- A - rho O(m_A) with rho = lr / (||B||_2 + ||A||_2 + 1).
 
     With ||O|| <= 1 the product moves by ||dW||_2 <= rho (||B|| + ||A|| + rho) <= lr for lr <= 1;
@@ -64,7 +62,6 @@ class Spectron(PairOptimizer):
 
     def require_options(self, options: Mapping[str, Any]) -> None:
         super().require_options(options)
-        orthogonalizer_named(options["orthogonalizer"]).polynomials(options["ns_steps"])
         if options["norms"] not in NORMS:
             raise unknown_name("norms", options["norms"], NORMS)
 
@@ -80,14 +77,9 @@ class Spectron(PairOptimizer):
         B, A = batch.factors
         norm_B, direction_B = _norm(B, state["direction"][0], group["norms"])
         norm_A, direction_A = _norm(A.mT, state["direction"][1], group["norms"])
-        lr = rate(batch)
-        rho = lr / (norm_B + norm_A + 1)[..., None, None]
-        left = 1 - lr * group["weight_decay"]
-        B, A = (
-            left * x - rho * orthogonalize(m, group["orthogonalizer"], group["ns_steps"])
-            for x, m in zip((B, A), moments, strict=True)
-        )
-        return (B, A), {"momentum_buffer": moments, "direction": (direction_B, direction_A)}
+        rho = rate(batch) / (norm_B + norm_A + 1)[..., None, None]
+        factors = factors_moved(batch, moments, rho)
+        return factors, {"momentum_buffer": moments, "direction": (direction_B, direction_A)}
 
 
 def _norm(X: Tensor, v: Tensor, norms: str) -> tuple[Tensor, Tensor]:

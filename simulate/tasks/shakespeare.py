@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import os
-import tempfile
 import urllib.request
 from pathlib import Path
 
+from simulate.atomic import write_atomically
 from simulate.tasks.corpus import (
     AlteredCorpusError,
     Corpus,
@@ -51,7 +50,7 @@ def tiny_shakespeare(path: str | Path | None = None) -> Corpus:
         content = _fetched(place)
         _require_unaltered(content, ADDRESS)
         try:
-            _write_whole(place, content)
+            write_atomically(place, lambda stream: stream.write(content))
         except OSError as error:
             raise MissingCorpusError(
                 f"tinyshakespeare was fetched but cannot be kept at {place} ({error}); "
@@ -83,17 +82,3 @@ def _fetched(place: Path) -> bytes:
             f" ({error}); give its path, or set {VARIABLE} to it"
         ) from error
     return content
-
-
-def _write_whole(place: Path, content: bytes) -> None:
-    """Write beside ``place`` and move there: another process sees all of the file or none."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as part:
-        try:
-            part.write(content)
-            part.flush()
-            os.replace(part.name, place)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part.name)
-            raise

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from claims.lora_muon.tracing import Trace
 from geometry.gauge import regauged, regauged_gradients
 from geometry.inverse_root import inverse_root
 from geometry.lora import split_direction, split_direction_by_qr, split_step
 from geometry.polar import msign, orthogonalize
 from geometry.scaling import unit_roundoff
+from simulate.tracing import Trace
 from tests.geometry.test_msign import random_matrices, with_spectrum
 
 Pair = tuple[Tensor, Tensor]
