@@ -2,15 +2,20 @@
 
 Seeds are resampled whole, all rates of a seed together, for a seed's batches and start are the same
 at every rate. A run that diverged has an infinite loss: its rate cannot be the best of a resample
-that has it.
+that has it. Percentiles of few seeds' resamples are too narrow: they are taken further out, as
+Student's t asks for (the expanded percentile interval of Hesterberg, What Teachers Should Know
+About the Bootstrap, arXiv 1411.5279).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm as normal
+from scipy.stats import t as student
 
 from geometry.errors import require_between, require_positive_int
 
@@ -41,14 +46,15 @@ class BestRate:
 
 
 def best_rate(
-    rates: Array, losses: Array, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    rates: Array, losses: Array, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> BestRate:
     """The rate with the least mean loss, with a percentile interval.
 
     The parabola goes through the mean losses of the best rate of the grid and its two neighbours,
     in log rate. Where a neighbour is missing or has diverged there is none: the estimate is the
-    rate of the grid. An interval of few seeds is too narrow: with normal losses that of 95% holds
-    the truth in 88% of the cases with eight seeds and in 84% with five, measured on 1,000.
+    rate of the grid. The interval is the expanded percentile interval: with normal losses that of
+    95% holds the truth in 94% to 95% of 1,000 cases with six, eight or twelve seeds, in 93% with
+    five and in 89% with four, where the resamples themselves are too few.
 
     Args:
         rates: (K,), positive, ascending, at least three.
@@ -77,7 +83,7 @@ def best_rate(
     means = means[:, np.isfinite(means).any(0)]
     logs = np.log(grid)
     where, _, at_edge = _least(logs, means)
-    tail = 50 * (1 - confidence)
+    tail = 100 * _expanded_tail(confidence, table.shape[1])
     low, high = np.exp(np.percentile(where, (tail, 100 - tail)))
     own, loss, edge = _least(logs, table.mean(1)[:, None])
     return BestRate(
@@ -88,6 +94,15 @@ def best_rate(
         at_edge=bool(edge[0]),
         edge_share=float(at_edge.mean()),
     )
+
+
+def _expanded_tail(confidence: float, seeds: int) -> float:
+    """The tail whose percentile of the bootstrap is where Student's interval would end."""
+    tail = (1 - confidence) / 2
+    if seeds == 1:
+        return tail  # every resample is the seed itself
+    far = math.sqrt(seeds / (seeds - 1)) * float(student.ppf(tail, seeds - 1))
+    return float(normal.cdf(far))
 
 
 def _least(x: Array, y: Array) -> tuple[Array, Array, NDArray[np.bool_]]:

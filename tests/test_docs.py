@@ -108,6 +108,16 @@ def test_the_training_example_trains() -> None:
     assert least < middle < slow < float(names["language"].context_optima(0)[0])
 
 
+def test_the_sweep_example_tunes_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks(ROOT / "docs" / "sweeps.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "sweeps", "exec"), names)
+    curves = names["curves"]
+    assert [curve.line.architecture.rank for curve in curves] == [2, 4, 2, 4]
+    assert all(curve.losses.shape == (len(curve.rates), 6) for curve in curves)
+    assert capsys.readouterr().out.count("LoRA-Muon") == 2
+
+
 @pytest.mark.parametrize(
     ("name", "papers"),
     [
