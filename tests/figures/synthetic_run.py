@@ -50,6 +50,10 @@ STATEMENTS = {
         "Descent tracks the flow",
         r"SpecGD ends in a limit cycle with $L \le 2\eta^2 \sum_i \sigma_i$.",
     ),
+    "usg.lockstep": (
+        "The optimisers in lockstep with the flow",
+        r"SpecGD makes Euler's iterates of SpecGF.",
+    ),
     "usg.l2-convergence": (
         "Coupled $\\ell_2$ shrinks the spectrum",
         r"With coupled $\ell_2$ the product ends at $s_i = (\sigma_i - \lambda)_+$ and "
