@@ -7,6 +7,7 @@ from figures import (
     discretisation,
     equal_rate,
     gauge_drift,
+    gram_and_qr,
     l2,
     lockstep,
     order_boundary,
@@ -27,6 +28,7 @@ FIGURES: tuple[Figure, ...] = (
     lockstep.FIGURE,
     l2.FIGURE,
     gauge_drift.FIGURE,
+    gram_and_qr.FIGURE,
     tangent_share.FIGURE,
     scale_dependence.FIGURE,
 )

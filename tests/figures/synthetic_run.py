@@ -71,6 +71,10 @@ STATEMENTS = {
         "What damping keeps of it",
         r"A relative damping keeps $C = cQ$, $Q$ orthogonal.",
     ),
+    "lora-muon.qr-equals-gram": (
+        "The QR form is the Gram form",
+        r"Round-off costs $u\,\kappa$ of a step, or $u\,\kappa^2$.",
+    ),
     "lora-muon.rank-step-scale": (
         "The step in W is as large at every rank",
         r"$\|dW\|_2 / \eta \in [\frac12, 1]$.",
