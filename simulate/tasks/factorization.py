@@ -84,6 +84,7 @@ def iterate(
     if problem.dtype not in DTYPES:
         raise ValueError(f"dtype: float32 or float64 is expected; given {problem.dtype}")
     recorded = _checked_steps(steps)
+    place = {number: index for index, number in enumerate(recorded)}
     B, A, batch = problem.lanes((start[0].to(problem.left), start[1].to(problem.left)))
     handed, batch, chosen = _ensemble(rate, batch, problem.device)
     # Rates share the bases of their start.
@@ -109,8 +110,8 @@ def iterate(
             if not len(going):
                 break
             state = torch.cat([b.detach(), a.detach().mT], dim=-2)
-        if number in recorded:
-            states[going, recorded.index(number)] = state
+        if number in place:
+            states[going, place[number]] = state
     times = torch.tensor(recorded, dtype=problem.dtype, device=problem.device)
     return Iterates(problem, coordinates, batch, times, states, diverged.reshape(batch))
 
