@@ -12,6 +12,7 @@ from claims.uniform_spectral_growth import (
     excess_rank,
     growth,
     landscape,
+    lockstep,
     order,
     order_limit,
 )
@@ -25,6 +26,7 @@ CLAIMS = (
     *landscape.CLAIMS,
     *convergence.CLAIMS,
     *discrete.CLAIMS,
+    *lockstep.CLAIMS,
     *excess_rank.CLAIMS,
     *classes.CLAIMS,
 )
