@@ -11,6 +11,9 @@ from figures import (
     l2,
     lockstep,
     order_boundary,
+    rates_by_rank,
+    rates_by_rescaling,
+    rates_by_size,
     saddles_and_rates,
     scale_dependence,
     singular_values,
@@ -31,4 +34,7 @@ FIGURES: tuple[Figure, ...] = (
     gram_and_qr.FIGURE,
     tangent_share.FIGURE,
     scale_dependence.FIGURE,
+    rates_by_rank.FIGURE,
+    rates_by_size.FIGURE,
+    rates_by_rescaling.FIGURE,
 )

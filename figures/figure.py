@@ -50,6 +50,10 @@ class Recording:
             )
         return self.arrays[key]
 
+    def within(self, group: str) -> Recording:
+        """The arrays whose names begin with ``group`` and a slash."""
+        return Recording(self.claim, f"{self.prefix}/{group}", self.arrays)
+
     def number(self, name: str) -> float:
         """The one number that the array ``name`` holds."""
         return float(self[name].item())

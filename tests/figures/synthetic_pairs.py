@@ -131,6 +131,62 @@ def two_forms(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
     return {"check": arrays}
 
 
+def _curves(rng: np.random.Generator, seeds: int, best: Array, least: Array) -> Arrays:
+    """Parabolas in log rate, the last with a rate less and a run that diverged."""
+    rates = np.tile(10.0 ** np.arange(-2, 0.25, 0.25), (len(best), 1))
+    losses = _spread(rng, least[:, None] + 0.4 * np.log10(rates / best[:, None]) ** 2, seeds, 0.01)
+    rates[-1, -1], losses[-1, -1] = np.nan, np.nan
+    losses[-1, -2, 0] = np.nan
+    return {
+        "rates": rates,
+        "losses": losses,
+        "best": best[:, None] * np.array([1.0, 0.8, 1.3]),
+        "ranks": np.zeros(len(best), dtype=int),
+        "widths": np.full(len(best), 64),
+        "depths": np.full(len(best), 2),
+        "rescalings": np.ones(len(best)),
+        "at_edge": np.zeros(len(best), dtype=bool),
+    }
+
+
+def lr_transfer_rank(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    ranks = np.array([0, 2, 8, 32])
+    least = np.array([0.9, 1.5, 1.3, 1.0])
+    moves = {"": 0.1, "Muon on each factor/": 0.04, "AdamW/": 0.015, "Spectron": 0.2}
+    rows = {
+        name: _curves(rng, seeds, best * np.array([1, 1.3, 0.8, 0.9]), least) | {"ranks": ranks}
+        for name, best in moves.items()
+    }
+    check = {
+        f"{group}{name}": values
+        for group, arrays in rows.items()
+        if group != "Spectron"
+        for name, values in arrays.items()
+    }
+    return {"check": check, "control/Spectron": rows["Spectron"]}
+
+
+def lr_transfer_size(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    sizes = {"widths": np.array([64, 32, 128, 64]), "depths": np.array([2, 2, 2, 4])}
+    least = np.array([1.2, 1.4, 1.0, 1.1])
+    ones = np.ones(4)
+    return {
+        "check": _curves(rng, seeds, 0.1 * ones, least) | sizes,
+        "control/AdamW": _curves(rng, seeds, 0.02 * sizes["widths"] ** -0.5, least) | sizes,
+    }
+
+
+def best_rate_rescaling(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    scales, least = np.array([1.0, 3.0, 9.0, 27.0]), np.full(4, 1.2)
+    moved = {"Spectron": 0.1 * scales**0.7, "Muon on each factor": 0.05 * scales**0.3}
+    rows = {"check": 0.1 * np.ones(4), "control/AdamW": 0.02 * scales**0.3}
+    rows |= {f"control/{name}": best for name, best in moved.items()}
+    return {
+        name: _curves(rng, seeds, best, least) | {"rescalings": scales}
+        for name, best in rows.items()
+    }
+
+
 EVIDENCE = {
     "lora-muon.split-is-not-tangent-optimum": tangent_optimum,
     "lora-muon.gauge": gauge,
@@ -139,4 +195,7 @@ EVIDENCE = {
     "lora-muon.rank-step-scale": rank_step_scale,
     "lora-muon.zero-init-kick": zero_init_kick,
     "spectron.not-invariant": not_invariant,
+    "lora-muon.lr-transfer-rank": lr_transfer_rank,
+    "lora-muon.lr-transfer-width-depth": lr_transfer_size,
+    "lora-muon.best-rate-rescaling": best_rate_rescaling,
 }

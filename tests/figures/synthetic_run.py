@@ -83,6 +83,18 @@ STATEMENTS = {
         "From the zero start, the second step moves A by its own size",
         r"$\|dA\|_F = \|A\|_F$ in the second step, whatever $\eta$ is.",
     ),
+    "lora-muon.lr-transfer-rank": (
+        "One learning rate for every rank",
+        r"The best rate is dense Muon's at every rank $r \ge 2$.",
+    ),
+    "lora-muon.lr-transfer-width-depth": (
+        "One learning rate for every width and depth",
+        "The best rate is the same at every width and depth.",
+    ),
+    "lora-muon.best-rate-rescaling": (
+        "One learning rate for every size of the factors",
+        r"The best rate from $(cB, A/c)$ is that from $(B, A)$.",
+    ),
     "spectron.not-invariant": (
         "Spectron's step depends on the scale of the factors",
         r"From $(cB, A/c)$, $\|dW\|/\eta$ depends on $c$.",
@@ -121,8 +133,7 @@ def measured(deviation: float, slope: float) -> tuple[Measurement, ...]:
 
 def healthy(identifier: str, arrays: Mapping[str, Any]) -> Outcome:
     """A claim that holds, with its synthetic arrays."""
-    prefixes = {key.rpartition("/")[0] for key in arrays} | {"check"}
-    names = sorted(p.removeprefix("control/") for p in prefixes if p != "check")
+    names = sorted({key.split("/")[1] for key in arrays if key.startswith("control/")})
     claim = declare(identifier, *STATEMENTS[identifier], controls=names or ("gradient flow",))
 
     def part(prefix: str) -> dict[str, Any]:

@@ -12,8 +12,16 @@ from matplotlib.lines import Line2D
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from figures import gauge_drift, gram_and_qr, scale_dependence, tangent_share
-from figures.figure import Recording, Sources
+from figures import (
+    gauge_drift,
+    gram_and_qr,
+    rates_by_rank,
+    rates_by_rescaling,
+    rates_by_size,
+    scale_dependence,
+    tangent_share,
+)
+from figures.figure import Figure, Recording, Sources
 
 Array = NDArray[Any]
 
@@ -179,3 +187,62 @@ def test_rates_share_a_label_only_where_they_coincide(sources: Sources) -> None:
     _, axes = scale_dependence.FIGURE.drawing(apart).axes
     assert texts(axes).count(r"every $\eta$") == 0
     assert texts(axes).count(r"$\eta = 0.1$") == 3
+
+
+RANKS, SIZES = "lora-muon.lr-transfer-rank", "lora-muon.lr-transfer-width-depth"
+SCALES = "lora-muon.best-rate-rescaling"
+
+
+def assert_curves(axes: Axes, recording: Recording, texts_expected: list[str]) -> None:
+    """Means, seeds and best rates with their intervals, of every line of a sweep."""
+    assert axes.get_xscale() == "log"
+    for line, text in enumerate(texts_expected):
+        tried = ~np.isnan(recording["rates"][line])
+        x, mean = xy_of(axes, text)
+        assert_array_equal(x, recording["rates"][line, tried])
+        assert_array_equal(mean, recording["losses"][line, tried].mean(1))
+        assert_array_equal(
+            xy_of(axes, f"{text} seeds")[1], recording["losses"][line, tried].ravel()
+        )
+        rate, low, high = recording["best"][line]
+        assert_array_equal(xy_of(axes, f"{text} best")[0], [rate])
+        assert_array_equal(xy_of(axes, f"{text} interval")[0], [low, high])
+        assert_array_equal(xy_of(axes, f"{text} interval")[1], np.full(2, np.nanmin(mean)))
+
+
+def test_losses_by_rate_and_rank(sources: Sources) -> None:
+    axes = rates_by_rank.FIGURE.drawing(sources).axes
+    check = sources.check(RANKS)
+    ranks = ["dense", "r = 2", "r = 8", "r = 32"]
+    assert_curves(axes[0], check, ranks)
+    assert_curves(axes[1], check.within("Muon on each factor"), ranks)
+    assert_curves(axes[2], check.within("AdamW"), ranks)
+    assert_curves(axes[3], sources.control(RANKS, "Spectron"), ranks)
+    # The last panel names the curves of all.
+    assert [texts(panel) for panel in axes] == [[], [], [], ranks]
+
+
+def test_losses_by_rate_and_size(sources: Sources) -> None:
+    left, right = rates_by_size.FIGURE.drawing(sources).axes
+    sizes = ["64 wide, 2 deep", "32 wide, 2 deep", "128 wide, 2 deep", "64 wide, 4 deep"]
+    assert_curves(left, sources.check(SIZES), sizes)
+    assert_curves(right, sources.control(SIZES, "AdamW"), sizes)
+
+
+def test_losses_by_rate_and_rescaling(sources: Sources) -> None:
+    axes = rates_by_rescaling.FIGURE.drawing(sources).axes
+    scales = [f"$c = {c}$" for c in (1, 3, 9, 27)]
+    assert_curves(axes[0], sources.check(SCALES), scales)
+    for panel, name in zip(axes[1:], ("Muon on each factor", "Spectron", "AdamW"), strict=True):
+        assert_curves(panel, sources.control(SCALES, name), scales)
+
+
+@pytest.mark.parametrize(
+    "figure", [rates_by_rank.FIGURE, rates_by_size.FIGURE, rates_by_rescaling.FIGURE]
+)
+def test_the_best_rates_and_their_losses_are_in_view(figure: Figure, sources: Sources) -> None:
+    for axes in figure.drawing(sources).axes:
+        bottom, top = axes.get_ylim()
+        best = [line for line in axes.lines if str(line.get_label()).endswith(" best")]
+        assert best
+        assert all(bottom < float(np.asarray(line.get_ydata())[0]) < top for line in best)

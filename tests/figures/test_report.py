@@ -171,6 +171,9 @@ def test_each_figure_stands_once_beside_the_first_claim_it_reads(html: str, page
         "figure-gauge-drift",
         "figure-gram-and-qr",
         "figure-scale-dependence",
+        "figure-rates-by-rank",
+        "figure-rates-by-size",
+        "figure-rates-by-rescaling",
     ]
     for figure in FIGURES:
         assert f'id="figure-{figure.name}"' in card(html, figure.claims[0])
