@@ -1,5 +1,6 @@
 """What is trained, and on what: a transformer, corpora, and the batches drawn from them."""
 
+from simulate.tasks.adaptation import LowRankAdaptation, Pretrained
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.automaton import ProbabilisticAutomaton
 from simulate.tasks.batches import Batches, evaluation_windows
@@ -25,9 +26,11 @@ __all__ = [
     "CharacterTransformer",
     "Corpus",
     "CorpusError",
+    "LowRankAdaptation",
     "MissingCorpusError",
     "NoisyQuadratic",
     "ParameterRoles",
+    "Pretrained",
     "ProbabilisticAutomaton",
     "UnknownCharactersError",
     "UnreadableCorpusError",
