@@ -10,6 +10,7 @@ from claims.uniform_spectral_growth import (
     convergence,
     discrete,
     excess_rank,
+    finetuning,
     growth,
     landscape,
     order,
@@ -27,4 +28,5 @@ CLAIMS = (
     *discrete.CLAIMS,
     *excess_rank.CLAIMS,
     *classes.CLAIMS,
+    *finetuning.CLAIMS,
 )
