@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from figures import (
+    adapter_spectra,
     arrivals,
     discretisation,
     equal_rate,
@@ -27,4 +28,5 @@ FIGURES: tuple[Figure, ...] = (
     gauge_drift.FIGURE,
     tangent_share.FIGURE,
     scale_dependence.FIGURE,
+    adapter_spectra.FIGURE,
 )
