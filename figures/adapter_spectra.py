@@ -19,6 +19,7 @@ INKS = {
     "Muon, exact": EXACT_MUON,
     "LoRA-Muon": LORA_MUON,
 }
+SHORT = {"Muon, exact": "exact Muon"}
 
 
 def draw(sources: Sources) -> Drawing:
@@ -82,7 +83,7 @@ def _ratios(axes: Axes, check: Recording) -> None:
     axes.set_ylim(1, None)
     axes.set_title(rf"$s_1\,/\,s_{check['spectra'].shape[-1]}$")
     axes.set_xlabel("step")
-    label_right(axes, intervals[:, -1, 0], [name.replace(", ", ",\n") for name in names],
+    label_right(axes, intervals[:, -1, 0], [SHORT.get(name, name) for name in names],
                 [ink.colour for ink in inks])  # fmt: skip
 
 
