@@ -9,6 +9,7 @@ import difflib
 import io
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -175,6 +176,9 @@ def _run(
     if resume:
         console.print(f"Resuming: {len(chosen) - len(rest)} of {len(chosen)} claims are recorded.")
     console.print(Text(kernel_line()), soft_wrap=True)
+    cells = out / "cells"
+    if not resume:
+        shutil.rmtree(cells, ignore_errors=True)
     recorder = Recorder(out, header, order, kept)
     try:
         with RunProgress(console, len(rest)) as progress:
@@ -185,8 +189,10 @@ def _run(
                 jobs,
                 lambda outcome: progress.done(recorder.record(outcome)),
                 on_start=progress.started,
+                on_share=progress.share,
                 registry=REGISTRY_MODULE,
                 expected_seconds=_previous_seconds(out, tier),
+                store=cells,
             )
     except KeyboardInterrupt:
         stand = f"{len(recorder.results)} claims stand in {out}"

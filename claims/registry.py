@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -113,6 +114,29 @@ class Evidence:
         return all(measurement.holds for measurement in self.measurements)
 
 
+def _nobody(_: float) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a long check may use. No number may depend on it.
+
+    Attributes:
+        store: a folder in which to keep finished parts, for a run that goes on; None for none.
+        processes: that it may have, its own included.
+        progress: to be told which share of the work is done, 0 to 1.
+    """
+
+    store: Path | None = None
+    processes: int = 1
+    progress: Callable[[float], object] = _nobody
+
+
+# One process, and nothing kept.
+ALONE = Means()
+
+
 @dataclass(frozen=True)
 class Setting:
     """Where a claim is run: the tier, its table of sizes, and seeds that belong to the claim alone.
@@ -124,6 +148,7 @@ class Setting:
     tier: str
     seed: int
     sizes: Mapping[str, Any]
+    means: Means = ALONE
 
     def __getitem__(self, size: str) -> Any:
         if size not in self.sizes:
@@ -177,7 +202,7 @@ class Claim:
             if tier not in TIERS:
                 raise unknown_name("tier", tier, TIERS)
 
-    def setting(self, tier: str, seed: int) -> Setting:
+    def setting(self, tier: str, seed: int, means: Means = ALONE) -> Setting:
         """The sizes of ``tier`` and the seed of this claim within a run seeded with ``seed``."""
         if tier not in TIERS:
             raise unknown_name("tier", tier, TIERS)
@@ -185,7 +210,7 @@ class Claim:
         for name in TIERS[: TIERS.index(tier) + 1]:
             sizes.update(self.tiers.get(name, {}))
         digest = hashlib.sha256(f"{self.id}:{seed}".encode()).digest()
-        return Setting(tier, int.from_bytes(digest[:4], "big"), MappingProxyType(sizes))
+        return Setting(tier, int.from_bytes(digest[:4], "big"), MappingProxyType(sizes), means)
 
 
 def judge(

@@ -10,14 +10,16 @@ A = a Q_A^T, follows the same flow with target y = Q_B^T Y Q_A; no step pays for
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from flows.bases import SpanBasis
-from flows.problem import MatrixFactorization, half_squares
 from flows.starts import Factors
+
+if TYPE_CHECKING:  # the problem makes its coordinates
+    from flows.problem import MatrixFactorization
 
 
 class Coordinates(Protocol):
@@ -245,6 +247,12 @@ class ReducedCoordinates:
 
     def _pair(self, states: Tensor) -> Tensor:
         return states.unflatten(-2, (2, -1))
+
+
+def half_squares(x: Tensor) -> Tensor:
+    """1/2 ||x||_F^2 of matrices (..., p, q), or 1/2 ||x||^2 of one vector (p,)."""
+    axes = (-2, -1) if x.ndim > 1 else (-1,)
+    return 0.5 * (x * x).sum(axes)
 
 
 def _with_rows(matrices: Tensor, count: int) -> Tensor:

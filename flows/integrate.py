@@ -14,7 +14,7 @@ from flows.attempt import Stepper
 from flows.choice import AUTO, EXPLICIT, IMPLICIT, Kernel, choose_kernel, choose_method
 from flows.compiled import lanes_by_threads
 from flows.convergence import Convergence
-from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
+from flows.coordinates import Coordinates, ReducedCoordinates
 from flows.explicit import ExplicitStepper
 from flows.fields import Field
 from flows.fixed_step import run_fixed
@@ -26,7 +26,7 @@ from flows.starts import Factors
 from flows.tableaux import TABLEAUX
 from flows.tolerance import Tolerance
 from flows.trajectory import Trajectory
-from geometry.errors import require_finite, require_matrices, require_positive
+from geometry.errors import require_finite, require_positive
 
 DEFAULT_RTOL = 1e-9
 
@@ -86,17 +86,14 @@ def integrate(
     """
     problem = field.problem
     grid = _checked_times(times, problem)
-    B, A, batch = _checked_start(problem, start)
+    B, A, batch = problem.lanes(start)
     if field.scales is not None and field.scales.shape not in ((), (B.shape[0],)):
         raise ValueError(
             f"beta: one number, or one a lane ({B.shape[0]},), is expected; "
             f"given shape {tuple(field.scales.shape)}"
         )
     if coordinates is None:
-        if reduce:
-            coordinates = ReducedCoordinates.of(problem, B, A)
-        else:
-            coordinates = AmbientCoordinates(problem)
+        coordinates = problem.coordinates(B, A, reduce=reduce)
     asked = method
     method = choose_method(method, field, coordinates, step)
     running = choose_kernel(kernel, field, coordinates, B.shape[0])
@@ -155,7 +152,7 @@ def integrate(
 
     work = record.work(method, "compiled" if running.compiled else "plain")
     located = {float(f): record.arrivals[:, i] for i, f in enumerate(arrivals)}
-    return Trajectory(field, coordinates, batch, grid, record.states, work, located, again)
+    return Trajectory(problem, coordinates, batch, grid, record.states, field, work, located, again)
 
 
 def _tolerances(rtol: float | None, atol: float | None, dtype: torch.dtype) -> tuple[float, float]:
@@ -189,30 +186,3 @@ def _checked_times(times: Tensor | Sequence[float], problem: MatrixFactorization
             f"given {float(grid[0]):g} to {float(grid[-1]):g}"
         )
     return grid
-
-
-def _checked_start(
-    problem: MatrixFactorization, start: Factors
-) -> tuple[Tensor, Tensor, torch.Size]:
-    """The factors with their batch dimensions flattened to lanes, and the batch shape."""
-    B, A = start
-    (m, n), r = problem.shape, problem.rank
-    for name, factor, shape in (("B", B, (m, r)), ("A", A, (r, n))):
-        require_matrices(name, factor)
-        if factor.shape[-2:] != shape:
-            raise ValueError(
-                f"{name}: shape (..., {shape[0]}, {shape[1]}) is expected for a {m} x {n} target "
-                f"and rank {r}; given {tuple(factor.shape)}"
-            )
-        if (factor.dtype, factor.device) != (problem.dtype, problem.device):
-            raise ValueError(
-                f"{name}: the problem's {problem.dtype} on {problem.device} is expected; "
-                f"given {factor.dtype} on {factor.device}"
-            )
-        require_finite(name, factor)
-    if B.shape[:-2] != A.shape[:-2]:
-        raise ValueError(
-            f"B and A: the same leading batch dimensions are expected; "
-            f"given {tuple(B.shape[:-2])} and {tuple(A.shape[:-2])}"
-        )
-    return B.reshape(-1, m, r), A.reshape(-1, r, n), B.shape[:-2]

@@ -12,6 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates, half_squares
 from flows.starts import Factors, Starts, haar_columns
 from geometry.errors import require_finite, require_matrices, require_nonnegative
 
@@ -132,6 +133,51 @@ class MatrixFactorization(Starts):
     def device(self) -> torch.device:
         return self.left.device
 
+    def to(
+        self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Self:
+        """The same problem in another dtype or on another device; by default in its own."""
+        problem = type(self).__new__(type(self))
+        left, sigma, right = (
+            x.to(dtype=dtype or self.dtype, device=device or self.device)
+            for x in (self.left, self.singular_values, self.right)
+        )
+        problem._set(left, sigma, right, self.rank, self.l2)
+        return problem
+
+    def lanes(self, start: Factors) -> tuple[Tensor, Tensor, torch.Size]:
+        """A start with its leading dimensions flattened, B (L, m, r) and A (L, r, n), and these.
+
+        Raises:
+            ValueError: for factors of other shapes, dtypes or devices than the problem's, leading
+                dimensions that differ, entries that are not finite.
+        """
+        B, A = start
+        (m, n), r = self.shape, self.rank
+        for name, factor, shape in (("B", B, (m, r)), ("A", A, (r, n))):
+            require_matrices(name, factor)
+            if factor.shape[-2:] != shape:
+                raise ValueError(
+                    f"{name}: shape (..., {shape[0]}, {shape[1]}) is expected for a {m} x {n} "
+                    f"target and rank {r}; given {tuple(factor.shape)}"
+                )
+            if (factor.dtype, factor.device) != (self.dtype, self.device):
+                raise ValueError(
+                    f"{name}: the problem's {self.dtype} on {self.device} is expected; "
+                    f"given {factor.dtype} on {factor.device}"
+                )
+            require_finite(name, factor)
+        if B.shape[:-2] != A.shape[:-2]:
+            raise ValueError(
+                f"B and A: the same leading batch dimensions are expected; "
+                f"given {tuple(B.shape[:-2])} and {tuple(A.shape[:-2])}"
+            )
+        return B.reshape(-1, m, r), A.reshape(-1, r, n), B.shape[:-2]
+
+    def coordinates(self, B: Tensor, A: Tensor, *, reduce: bool) -> Coordinates:
+        """Those of the exact reduction for the lanes B (L, m, r), A (L, r, n), or the ambient."""
+        return ReducedCoordinates.of(self, B, A) if reduce else AmbientCoordinates(self)
+
     def dense_target(self) -> Tensor:
         """Y = U diag(sigma) V^T, (m, n), multiplied out: for small problems only."""
         return (self.left * self.singular_values) @ self.right.mT
@@ -217,12 +263,6 @@ class MatrixFactorization(Starts):
     @property
     def _gains(self) -> Tensor:
         return 0.5 * (self.singular_values - self.l2).clamp_min(0.0) ** 2
-
-
-def half_squares(x: Tensor) -> Tensor:
-    """1/2 ||x||_F^2 of matrices (..., p, q), or 1/2 ||x||^2 of one vector (p,)."""
-    axes = (-2, -1) if x.ndim > 1 else (-1,)
-    return 0.5 * (x * x).sum(axes)
 
 
 def _joint_triangle(factor: Tensor, basis: Tensor) -> Tensor:

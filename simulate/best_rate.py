@@ -2,22 +2,27 @@
 
 Seeds are resampled whole, all rates of a seed together, for a seed's batches and start are the same
 at every rate. A run that diverged has an infinite loss: its rate cannot be the best of a resample
-that has it.
+that has it. Percentiles of few seeds' resamples are too narrow: they are taken further out, as
+Student's t asks for (the expanded percentile interval of Hesterberg, What Teachers Should Know
+About the Bootstrap, arXiv 1411.5279).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm as normal
+from scipy.stats import t as student
 
 from geometry.errors import require_between, require_positive_int
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BestRate:
     """Where the mean loss over the seeds is least.
 
@@ -26,6 +31,8 @@ class BestRate:
         loss: the parabola's least value, or that of the grid where there is no parabola.
         at_edge: whether the best rate of the grid is its first or last: the grid has to go on.
         edge_share: the share of resamples of which that is so.
+        resamples: (N,) best rates of the resamples, NaN where every rate diverged.
+        confidence: of the interval. seeds: how many there were.
     """
 
     rate: float
@@ -34,6 +41,26 @@ class BestRate:
     loss: float
     at_edge: bool
     edge_share: float
+    resamples: Array = field(repr=False)
+    confidence: float
+    seeds: int
+
+    def ratio_to(self, other: BestRate) -> tuple[float, float]:
+        """The ends of the interval of this rate over another.
+
+        Resamples are paired: those of equal number, seed and seeds are of the same runs' seeds,
+        and what a seed moves in both drops out.
+
+        Raises:
+            ValueError: another number of resamples or of seeds.
+        """
+        if (len(self.resamples), self.seeds) != (len(other.resamples), other.seeds):
+            raise ValueError(
+                "the same resamples of the same seeds are expected; given "
+                f"{len(self.resamples)} of {self.seeds} and {len(other.resamples)} of {other.seeds}"
+            )
+        logs = np.log(self.resamples / other.resamples)
+        return _interval(logs, self.confidence, self.seeds)
 
     def overlaps(self, other: BestRate) -> bool:
         """Whether the intervals have a rate in common."""
@@ -41,14 +68,15 @@ class BestRate:
 
 
 def best_rate(
-    rates: Array, losses: Array, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    rates: Array, losses: Array, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> BestRate:
     """The rate with the least mean loss, with a percentile interval.
 
     The parabola goes through the mean losses of the best rate of the grid and its two neighbours,
     in log rate. Where a neighbour is missing or has diverged there is none: the estimate is the
-    rate of the grid. An interval of few seeds is too narrow: with normal losses that of 95% holds
-    the truth in 88% of the cases with eight seeds and in 84% with five, measured on 1,000.
+    rate of the grid. The interval is the expanded percentile interval: with normal losses that of
+    95% holds the truth in 94% to 95% of 1,000 cases with six, eight or twelve seeds, in 93% with
+    five and in 89% with four, where the resamples themselves are too few.
 
     Args:
         rates: (K,), positive, ascending, at least three.
@@ -73,21 +101,40 @@ def best_rate(
         raise ValueError(f"losses: a rate at which no run diverged is expected; given {table}")
     drawn = np.random.default_rng(seed).integers(table.shape[1], size=(resamples, table.shape[1]))
     means = table[:, drawn].mean(-1)
-    # A resample in which every rate diverged says nothing of where the best is.
-    means = means[:, np.isfinite(means).any(0)]
     logs = np.log(grid)
     where, _, at_edge = _least(logs, means)
-    tail = 50 * (1 - confidence)
-    low, high = np.exp(np.percentile(where, (tail, 100 - tail)))
+    # A resample in which every rate diverged says nothing of where the best is.
+    told = np.isfinite(means).any(0)
+    where = np.where(told, where, np.nan)
     own, loss, edge = _least(logs, table.mean(1)[:, None])
+    low, high = _interval(where, confidence, table.shape[1])
     return BestRate(
         rate=float(np.exp(own[0])),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         loss=float(loss[0]),
         at_edge=bool(edge[0]),
-        edge_share=float(at_edge.mean()),
+        edge_share=float(at_edge[told].mean()),
+        resamples=np.exp(where),
+        confidence=confidence,
+        seeds=table.shape[1],
     )
+
+
+def _interval(where: Array, confidence: float, seeds: int) -> tuple[float, float]:
+    """The ends of the expanded percentile interval of logarithms, as rates."""
+    tail = 100 * _expanded_tail(confidence, seeds)
+    low, high = np.exp(np.nanpercentile(where, (tail, 100 - tail)))
+    return float(low), float(high)
+
+
+def _expanded_tail(confidence: float, seeds: int) -> float:
+    """The tail whose percentile of the bootstrap is where Student's interval would end."""
+    tail = (1 - confidence) / 2
+    if seeds == 1:
+        return tail  # every resample is the seed itself
+    far = math.sqrt(seeds / (seeds - 1)) * float(student.ppf(tail, seeds - 1))
+    return float(normal.cdf(far))
 
 
 def _least(x: Array, y: Array) -> tuple[Array, Array, NDArray[np.bool_]]:

@@ -15,6 +15,7 @@ from claims.registry import Verdict
 from claims.running.one import run_claim
 from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
 from simulate.optimizers.rate_adjustment import RATE_ADJUSTMENTS
+from simulate.tasks.equivariance import OBJECTIONS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,7 +83,7 @@ def test_the_tables_of_rate_adjustments_are_the_same() -> None:
 
 
 def test_the_corpus_example_runs_and_its_numbers_are_what_comes_out() -> None:
-    (example,) = blocks(ROOT / "docs" / "tasks.md", "python")
+    example, _ = blocks(ROOT / "docs" / "tasks.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "tasks", "exec"), names)
     language = names["language"]
@@ -96,6 +97,29 @@ def test_the_corpus_example_runs_and_its_numbers_are_what_comes_out() -> None:
     assert rows == dict(zip([*"0123456", "all"], (f"{x:.4f}" for x in optima), strict=True))
     assert f"{language.states:,} states" in page
     assert f"H(π) is {language.state_entropy:.2f} nats" in page
+
+
+def test_the_factorization_example_runs_in_flow_time() -> None:
+    _, example = blocks(ROOT / "docs" / "tasks.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "tasks", "exec"), names)
+    run, descent, problem = names["run"], names["descent"], names["problem"]
+    assert run.singular_values.shape == (2, 8, 401, 5)
+    assert bool(run.diverged.isinf().all())
+    fast, slow = run.arrival_times(0.9)
+    # W moves by the rate in every direction there is: half the rate takes twice the steps.
+    assert float((slow[:, -1] / fast[:, -1]).mean()) == pytest.approx(2, rel=0.03)
+    # sqrt(d) grows by the rate in each step, from nothing to sqrt(.9 sigma).
+    arrived = descent.arrival_times(0.9).median(0).values
+    expected = (0.9 * problem.singular_values).sqrt() / 0.01
+    assert float((arrived - expected).abs().max()) <= 2
+
+
+def test_the_table_of_optimisers_that_reduce_is_what_is_declared() -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*`.*) \| (.*) \|$", page, re.M)
+    named = {name for row, _ in rows for name in re.findall(r"`(?:torch\.optim\.)?(\w+)`", row)}
+    assert named - {"MemberAdamW"} == {kind.__name__ for kind in OBJECTIONS}
 
 
 def test_the_training_example_trains() -> None:
@@ -122,6 +146,16 @@ def test_the_fine_tuning_example_goes_on_from_it(
     assert bool((validation[40] < validation[0] - 0.2).all())
     assert [found.shape for found in spectra] == [(4, 2, 8)] * 3
     assert all(bool((later[..., 0] > sooner[..., 0]).all()) for sooner, later in pairwise(spectra))
+
+
+def test_the_sweep_example_tunes_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks(ROOT / "docs" / "sweeps.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "sweeps", "exec"), names)
+    curves = names["curves"]
+    assert [curve.line.architecture.rank for curve in curves] == [2, 4, 2, 4]
+    assert all(curve.losses.shape == (len(curve.rates), 6) for curve in curves)
+    assert capsys.readouterr().out.count("LoRA-Muon") == 2
 
 
 @pytest.mark.parametrize(

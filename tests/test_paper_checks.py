@@ -166,6 +166,18 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
+def test_what_claims_keep_on_their_way_is_gone_on_with_by_resume_alone(tmp_path: Path) -> None:
+    def parts(*options: str) -> list[str]:
+        result = call("--only", "work.*", "--out", tmp_path, "--jobs", 1, *options)
+        assert result.exit_code == 0, result.output
+        return sorted(path.name for path in (tmp_path / "cells").iterdir())
+
+    assert parts() == ["0.part"]
+    assert parts() == ["0.part"], "a new run keeps nothing of an old one"
+    (tmp_path / "results.json").unlink()
+    assert parts("--resume") == ["0.part", "1.part"]
+
+
 def test_resume_keeps_what_is_recorded_and_runs_what_raised(
     tmp_path: Path, in_process: list[str]
 ) -> None:

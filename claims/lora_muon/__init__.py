@@ -5,6 +5,13 @@ Manifold, arXiv 2606.12921; Janson, Oyallon, Belilovsky 2026, Stabilizing Native
 Pretraining, arXiv 2602.12429; Yen et al. 2024, LoRA Done RITE, arXiv 2410.20625.
 """
 
-from claims.lora_muon import gauges, rescaling, rivals, scales, split_problem
+from claims.lora_muon import gauges, rescaling, rivals, scales, split_problem, two_forms
 
-CLAIMS = (*split_problem.CLAIMS, *gauges.CLAIMS, *scales.CLAIMS, *rivals.CLAIMS, *rescaling.CLAIMS)
+CLAIMS = (
+    *split_problem.CLAIMS,
+    *gauges.CLAIMS,
+    *two_forms.CLAIMS,
+    *scales.CLAIMS,
+    *rivals.CLAIMS,
+    *rescaling.CLAIMS,
+)

@@ -25,12 +25,11 @@ from claims.lora_muon.matrices import (
     relatives,
     signs,
     stepped,
-    trained,
 )
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair, regauged, regauged_gradients
 from geometry.lora import split_direction
-from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Spectron
+from simulate.optimizers import FactorMuon, LoRAMuon, Spectron
 from simulate.optimizers.pair_optimizer import Batch
 from simulate.tasks import NoisyQuadratic
 
@@ -246,29 +245,6 @@ def control_without_transport(setting: Setting) -> Evidence:
     return _trajectories(setting, transported=False)
 
 
-def _qr_and_gram(setting: Setting, make: Make) -> Evidence:
-    pair, task = noisy_quadratic(setting)
-    u, measurements = torch.finfo(torch.float64).eps / 2, []
-    for count in (1, setting["steps"]):
-        gram, other = (trained(each, pair, task, count, lr=0.5) for each in (LoRAMuon, make))
-        error, bound = relative(other, gram), 100 * R * count * u
-        measurements.append(Measurement(f"difference after {count} steps", error, "<=", bound))
-    return Evidence(tuple(measurements))
-
-
-def check_qr(setting: Setting) -> Evidence:
-    """A^T = U T gives T^T T = A A^T, so T^-1 = R_A O for an orthogonal O.
-
-    msign(m T^-1) T^-T = msign(m R_A O) O^T R_A = msign(m R_A) R_A.
-    """
-    return _qr_and_gram(setting, LoRARiteCore)
-
-
-def control_full_lora_rite(setting: Setting) -> Evidence:
-    """LoRA-RITE with second moments, betas .9 and .999."""
-    return _qr_and_gram(setting, LoRARite)
-
-
 _SETUP = f"Gaussian factors and gradient, {M} x {N}, r = {R}"
 
 CLAIMS = (
@@ -324,22 +300,6 @@ CLAIMS = (
         criterion="difference of W at most 4 r u steps times the gauge's condition",
         check=check_trajectory,
         controls={"moments not carried": control_without_transport},
-        tiers={"quick": {"seeds": 4, "steps": 50}, "full": {"seeds": 32, "steps": 50}},
-    ),
-    Claim(
-        id="lora-muon.qr-equals-gram",
-        paper=PAPER,
-        title="LoRA-RITE's core is LoRA-Muon in QR coordinates",
-        statement=(
-            r"$\mathrm{msign}(m T^{-1}) T^{-\top} = \mathrm{msign}(m R_A) R_A$ for $A^\top = UT$: "
-            r"one step and 50."
-        ),
-        reference=f"{REFERENCE}, Proposition 6",
-        source="paper",
-        setup=f"{_SETUP}, noisy quadratic, momentum .9, float64",
-        criterion="difference of W at most 100 r u a step",
-        check=check_qr,
-        controls={"LoRA-RITE with second moments": control_full_lora_rite},
         tiers={"quick": {"seeds": 4, "steps": 50}, "full": {"seeds": 32, "steps": 50}},
     ),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from claims.registry import Claim
@@ -27,24 +28,30 @@ class Lane:
     def __init__(self, registry: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, registry), daemon=True)
+        # No daemon, for those may have no processes of their own. It ends with this process anyway.
+        self._process = context.Process(target=serve, args=(theirs, registry))
         self._process.start()
         theirs.close()
 
-    def start(self, claim: Claim, tier: str, seed: int) -> None:
+    def start(
+        self, claim: Claim, tier: str, seed: int, store: Path | None = None, processes: int = 1
+    ) -> None:
         """Have ``claim`` run. Only its id travels: functions need not pickle."""
         # A process that died while it was idle is found out, like any other, in ``answer``.
         with suppress(BrokenPipeError):
-            self.connection.send((claim.id, tier, seed))
+            self.connection.send((claim.id, tier, seed, store, processes))
 
-    def answer(self, claim: Claim) -> Outcome:
-        """What came of ``claim``. Raises LaneDied with the way the process ended."""
+    def answer(self, claim: Claim) -> Outcome | float:
+        """What came of ``claim``, or the share of it that is done.
+
+        Raises LaneDied with the way the process ended.
+        """
         try:
-            fields: dict[str, Any] = self.connection.recv()
+            fields: dict[str, Any] | float = self.connection.recv()
         except (EOFError, OSError):
             self._process.join()
             raise LaneDied(_ending(self._process.exitcode)) from None
-        return Outcome(claim=claim, **fields)
+        return fields if isinstance(fields, float) else Outcome(claim=claim, **fields)
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import cast
 
 from claims.registry import Claim, Verdict
@@ -13,7 +14,7 @@ from claims.results import Outcome
 from claims.running.lanes import Lane, LaneDied
 
 
-def _ignore(_: Claim | Outcome) -> None:
+def _ignore(*_: object) -> None:
     return None
 
 
@@ -25,18 +26,24 @@ def run_claims(
     on_outcome: Callable[[Outcome], object] = _ignore,
     *,
     on_start: Callable[[Claim], object] = _ignore,
+    on_share: Callable[[Claim, float], object] = _ignore,
     registry: str = "claims",
     expected_seconds: Mapping[str, float] | None = None,
+    store: Path | None = None,
 ) -> tuple[Outcome, ...]:
     """Run ``claims`` and return their outcomes in the order given.
 
     ``on_outcome`` is called with each outcome as it comes, in the calling process.
+    ``on_share`` is told which share of a long claim is done.
     ``registry`` names the module in whose ``REGISTRY`` the workers find the claims by id.
     ``expected_seconds``, by id, has the longest claims started first; those it does not know
     are taken to be the longest. A worker that dies costs the claim it was running, no other.
+    ``store`` is the folder of what claims keep on their way. Jobs beyond the number of claims are
+    shared out among them, as processes of their own.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
+    processes = max(1, jobs // max(1, len(claims)))
     costs = expected_seconds or {}
     waiting = deque(sorted(claims, key=lambda c: costs.get(c.id, float("inf")), reverse=True))
     outcomes: dict[str, Outcome] = {}
@@ -45,7 +52,7 @@ def run_claims(
 
     def start_next(lane: Lane) -> None:
         claim = waiting.popleft()
-        lane.start(claim, tier, seed)
+        lane.start(claim, tier, seed, store, processes)
         running[lane.connection] = lane, claim, time.perf_counter()
         on_start(claim)
 
@@ -56,13 +63,17 @@ def run_claims(
                 lanes.add(lane)
                 start_next(lane)
             for ready in wait(list(running)):
-                lane, claim, began = running.pop(cast(Connection, ready))
+                lane, claim, began = running[cast(Connection, ready)]
                 try:
                     outcome = lane.answer(claim)
+                    if isinstance(outcome, float):
+                        on_share(claim, outcome)
+                        continue
                 except LaneDied as ending:
                     lanes.remove(lane)
                     lane.stop()
                     outcome = _died(claim, str(ending), time.perf_counter() - began)
+                del running[cast(Connection, ready)]
                 # The lane goes on before the outcome is recorded, which takes its time.
                 if waiting and lane in lanes:
                     start_next(lane)

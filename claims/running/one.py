@@ -12,35 +12,47 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from claims.registry import Check, Claim, Evidence, Setting, Verdict, judge
+from claims.registry import ALONE, Check, Claim, Evidence, Means, Setting, Verdict, judge
 from claims.results import Outcome
 
 
-def run_claim(claim: Claim, tier: str, seed: int) -> Outcome:
+def run_claim(claim: Claim, tier: str, seed: int, means: Means = ALONE) -> Outcome:
     """Ask whether ``claim`` is to be skipped, run its check and every control, and judge.
 
     Whatever is raised on the way becomes the verdict ERROR, with what was measured up to there.
-    The numbers depend on the claim, the tier and the seed alone.
+    The numbers depend on the claim, the tier and the seed alone. ``means.progress`` is told shares
+    of the whole, of which check and controls are equal parts.
     """
     start = time.perf_counter()
     evidence: Evidence | None = None
     controls: dict[str, Evidence] = {}
     trace = None
     try:
-        setting = claim.setting(tier, seed)
+        setting = claim.setting(tier, seed, means)
         skipped = claim.skip(setting)
         if skipped is not None:
             verdict, reason = Verdict.SKIPPED, skipped
         else:
-            evidence = _take(claim.check, setting)
-            for name, control in claim.controls.items():
-                controls[name] = _take(control, setting)
+            parts = 1 + len(claim.controls)
+            evidence = _take(claim.check, _part(setting, 0, parts))
+            for done, (name, control) in enumerate(claim.controls.items(), 1):
+                controls[name] = _take(control, _part(setting, done, parts))
             verdict, reason = judge(claim, evidence, controls)
     except Exception as error:
         verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {error}"
         trace = traceback.format_exc()
     seconds = time.perf_counter() - start
     return Outcome(claim, verdict, reason, evidence, controls, seconds, trace)
+
+
+def _part(setting: Setting, done: int, parts: int) -> Setting:
+    """The setting of a part, whose progress is one of several parts."""
+    tell = setting.means.progress
+
+    def told(share: float) -> None:
+        tell((done + share) / parts)
+
+    return replace(setting, means=replace(setting.means, progress=told))
 
 
 def _take(check: Check, setting: Setting) -> Evidence:

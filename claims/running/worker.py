@@ -22,20 +22,25 @@ THREAD_VARIABLES = (
 
 
 def serve(connection: Connection, registry: str) -> None:
-    """Run the claims whose ids come in, and send back every field of the outcome but the claim."""
+    """Run the claims whose ids come in, and send back every field of the outcome but the claim.
+
+    Before it come the shares of the claim's work that are done, as floats.
+    """
     # Ctrl-C reaches the whole process group; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    from claims.registry import Means
     from claims.running.one import run_claim
     from claims.selection import load_registry
 
     while True:
         try:
-            identifier, tier, seed = connection.recv()
+            identifier, tier, seed, store, processes = connection.recv()
         except (EOFError, OSError):
             return
-        fields = dict(vars(run_claim(load_registry(registry)[identifier], tier, seed)))
+        means = Means(store, processes, connection.send)
+        fields = dict(vars(run_claim(load_registry(registry)[identifier], tier, seed, means)))
         del fields["claim"]
         connection.send(fields)
 

@@ -24,7 +24,8 @@ class RunProgress:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total, self._done = console, total, 0
-        self._running: list[str] = []
+        # Shares of what is done, of those that tell.
+        self._running: dict[str, float | None] = {}
         self._live = Progress(
             MofNCompleteColumn(),
             BarColumn(bar_width=20),
@@ -51,11 +52,16 @@ class RunProgress:
         self._live.stop()
 
     def started(self, claim: Claim) -> None:
-        self._running.append(claim.id)
+        self._running[claim.id] = None
+        self._show()
+
+    def share(self, claim: Claim, done: float) -> None:
+        """``done`` of a claim's work is behind it, 0 to 1."""
+        self._running[claim.id] = done
         self._show()
 
     def done(self, claim: Recorded) -> None:
-        self._running.remove(claim.id)
+        del self._running[claim.id]
         self._done += 1
         self._show()
         if not self._console.is_terminal:
@@ -64,4 +70,10 @@ class RunProgress:
             self._console.print(Text(line))
 
     def _show(self) -> None:
-        self._live.update(self._task, completed=self._done, running=", ".join(self._running))
+        running = [
+            name if share is None else f"{name} {share:.0%}"
+            for name, share in self._running.items()
+        ]
+        # A claim's share counts, so that the time left is not that of whole claims alone.
+        partly = sum(share or 0.0 for share in self._running.values())
+        self._live.update(self._task, completed=self._done + partly, running=", ".join(running))

@@ -13,6 +13,7 @@ from claims.uniform_spectral_growth import (
     finetuning,
     growth,
     landscape,
+    lockstep,
     order,
     order_limit,
 )
@@ -26,6 +27,7 @@ CLAIMS = (
     *landscape.CLAIMS,
     *convergence.CLAIMS,
     *discrete.CLAIMS,
+    *lockstep.CLAIMS,
     *excess_rank.CLAIMS,
     *classes.CLAIMS,
     *finetuning.CLAIMS,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from claims.registry import Setting
 from claims.uniform_spectral_growth.measuring import Array
 from geometry.gauge import Pair
 from simulate.adapter_spectra import adapter_spectra
@@ -29,12 +28,10 @@ from simulate.tasks import (
     synthetic_corpus,
 )
 from simulate.training import EnsembleTraining
+from simulate.tuning import Protocol, Tuning
 
 RANK = 8
 PRETRAINING_RATE = 0.05
-# Half a decade: the grid that every optimiser is tuned on, and by which it is extended.
-SPACING = math.sqrt(10)
-MOST_EXTENSIONS = 4
 
 
 def _muon(pairs: Sequence[Pair], lr: Tensor) -> Optimizer:
@@ -72,24 +69,13 @@ class Contestant:
     """What one optimiser did, at every rate that it was tried at.
 
     Attributes:
-        rates: (R,), ascending.
-        losses: (R, S) validation losses at the end, NaN where a run diverged.
-        spectra: (R, T, S, L, r) singular values of B A at the recorded steps, NaN likewise.
+        tuning: its R rates, ascending, and the validation losses (R, S) at the end.
+        spectra: (R, T, S, L, r) singular values of B A at the recorded steps, NaN after a run
+            diverged.
     """
 
-    rates: Array
-    losses: Array
+    tuning: Tuning
     spectra: Array
-
-    @property
-    def best(self) -> int:
-        """Where the mean loss over all seeds is least; a rate at which one diverged is not."""
-        return int(np.nan_to_num(self.losses, nan=np.inf).mean(1).argmin())
-
-    @property
-    def at_edge(self) -> bool:
-        """Whether the best rate is the first or the last."""
-        return self.best in (0, len(self.rates) - 1)
 
     @property
     def log_ratios(self) -> Array:
@@ -115,22 +101,37 @@ class Contest:
     entropy_rate: float
 
 
-@lru_cache(maxsize=1)
-def contest(seeds: range, sizes: tuple[tuple[str, Any], ...]) -> Contest:
-    """The runs of a setting; check and controls look at the same ones.
+_last: dict[object, Contest] = {}
+
+
+def contest(setting: Setting) -> Contest:
+    """The runs of a setting: made once, for check and controls look at the same ones."""
+    key = setting.seed, tuple(setting.sizes.items())
+    if key not in _last:
+        _last.clear()
+        _last[key] = _contest(setting)
+    return _last[key]
+
+
+def _contest(setting: Setting) -> Contest:
+    """Pretraining, and fine-tuning by every contestant.
 
     Every seed has a pretrained model of its own, on the language of seed 0. All optimisers go on
-    from these on the language of seed 1, with the same batches, at the same rates; who is best at
-    an end of the grid is tried at further rates, until he is not.
+    from these on the language of seed 1, with the same batches, at the same rates; one that is
+    best at an end of the grid is tried at further rates.
     """
-    table = dict(sizes)
-    first, second = (_corpus(language, table["tokens"]) for language in (0, 1))
-    models, pretrained_loss = _pretrained(first, seeds, table)
-    steps = np.unique(np.linspace(0, table["steps"], table["recorded"]).round().astype(int).clip(1))
-    runs = _FineTuning(second, models, seeds, steps, table)
-    contestants = {name: runs.tuned(name) for name in table["contestants"]}
+    first, second = (_corpus(language, setting["tokens"]) for language in (0, 1))
+    models, pretrained_loss = _pretrained(first, setting)
+    steps = np.linspace(0, setting["steps"], setting["recorded"]).round().astype(int).clip(1)
+    runs = _FineTuning(second, models, np.unique(steps), setting)
+    contestants = {}
+    for done, name in enumerate(setting["contestants"]):
+        setting.means.progress((1 + done) / (1 + len(setting["contestants"])))
+        contestants[name] = runs.tuned(name)
     assert second.entropy_rate is not None
-    return Contest(contestants, steps, pretrained_loss, runs.start_loss, second.entropy_rate)
+    return Contest(
+        contestants, runs.recorded, pretrained_loss, runs.start_loss, second.entropy_rate
+    )
 
 
 def _corpus(language: int, tokens: int) -> Corpus:
@@ -138,23 +139,23 @@ def _corpus(language: int, tokens: int) -> Corpus:
     return synthetic_corpus(automaton, seed=0, train=tokens, validation=tokens // 10)
 
 
-def _pretrained(corpus: Corpus, seeds: range, table: Mapping[str, Any]) -> tuple[Pretrained, float]:
+def _pretrained(corpus: Corpus, setting: Setting) -> tuple[Pretrained, float]:
     """Dense models trained by Muon, one a seed, and their mean validation loss."""
-    steps = table["pretraining"]
+    steps = setting["pretraining"]
     architecture = Architecture(
         len(corpus.vocabulary),
-        length=table["length"],
-        width=table["width"],
-        depth=table["depth"],
+        length=setting["length"],
+        width=setting["width"],
+        depth=setting["depth"],
     )
     run = EnsembleTraining(
         corpus,
         architecture,
-        [(PRETRAINING_RATE, seed) for seed in seeds],
+        [(PRETRAINING_RATE, seed) for seed in setting.seeds(setting["seeds"])],
         lambda matrices, lr: Muon(matrices, lr=lr, weight_decay=0.0),
-        batch_size=table["batch"],
+        batch_size=setting["batch"],
         schedule=linear_decay(steps, warmup=steps // 10),
-        evaluation_tokens=table["evaluation"],
+        evaluation_tokens=setting["evaluation"],
     )
     record = run.run(steps, validate_at=[steps])
     if record.diverged:
@@ -169,36 +170,36 @@ class _FineTuning:
         self,
         corpus: Corpus,
         models: Pretrained,
-        seeds: range,
         recorded: Array,
-        table: Mapping[str, Any],
+        setting: Setting,
     ) -> None:
-        self.corpus, self.seeds, self.recorded, self.table = corpus, seeds, recorded, table
+        self.corpus, self.recorded, self.setting = corpus, recorded, setting
+        self.seeds = setting.seeds(setting["seeds"])
+        self.protocol = Protocol(setting["rates"], refinements=0)
         self.adaptation = LowRankAdaptation(models, rank=RANK)
         self.start_loss = math.nan
 
     def tuned(self, name: str) -> Contestant:
         """On the grid, and beyond its ends while the best rate is one of these."""
-        found = self._at(name, np.asarray(self.table["rates"]))
-        for _ in range(MOST_EXTENSIONS):
-            if not found.at_edge:
-                break
-            low, high = found.rates[[0, -1]]
-            further = low / SPACING if found.best == 0 else high * SPACING
-            found = _joined(found, self._at(name, np.array([further])))
-        return found
+        tuning = Tuning(self.protocol)
+        spectra: dict[float, Array] = {}
+        while rates := tuning.next_rates():
+            losses, found = self._at(name, rates)
+            tuning.add(rates, losses)
+            spectra.update(zip(rates, found, strict=True))
+        return Contestant(tuning, np.stack([spectra[rate] for rate in tuning.rates.tolist()]))
 
-    def _at(self, name: str, rates: Array) -> Contestant:
-        """All rates and seeds as one ensemble."""
-        steps, count = self.table["steps"], len(self.seeds)
+    def _at(self, name: str, rates: tuple[float, ...]) -> tuple[Array, Array]:
+        """Losses (R, S) and spectra (R, T, S, L, r): all rates and seeds as one ensemble."""
+        steps, count = self.setting["steps"], len(self.seeds)
         run = EnsembleTraining(
             self.corpus,
             self.adaptation,
-            [(float(rate), seed) for rate in rates for seed in self.seeds],
+            [(rate, seed) for rate in rates for seed in self.seeds],
             CONTESTANTS[name],
-            batch_size=self.table["batch"],
+            batch_size=self.setting["batch"],
             schedule=linear_decay(steps, warmup=steps // 10),
-            evaluation_tokens=self.table["evaluation"],
+            evaluation_tokens=self.setting["evaluation"],
         )
         spectra = []
         for step in self.recorded.tolist():
@@ -210,13 +211,4 @@ class _FineTuning:
         # A run that lost all members stops before its end.
         ended = validation.get(steps, torch.full((len(rates) * count,), torch.nan))
         losses = ended.reshape(len(rates), count).double()
-        return Contestant(rates, losses.numpy(), by_rate.numpy())
-
-
-def _joined(one: Contestant, other: Contestant) -> Contestant:
-    """All rates of both, in order."""
-    rates = np.concatenate([one.rates, other.rates])
-    order = np.argsort(rates)
-    losses = np.concatenate([one.losses, other.losses])
-    spectra = np.concatenate([one.spectra, other.spectra])
-    return Contestant(rates[order], losses[order], spectra[order])
+        return losses.numpy(), by_rate.numpy()

@@ -29,11 +29,7 @@ def _intervals(log_ratios: Array) -> Array:
 
 def _over_training(contestant: Contestant) -> Array:
     """(T, 3): the ratio at the recorded steps, at the tuned rate."""
-    return _intervals(contestant.log_ratios[contestant.best])
-
-
-def _runs(setting: Setting) -> Contest:
-    return contest(setting.seeds(setting["seeds"]), tuple(setting.sizes.items()))
+    return _intervals(contestant.log_ratios[contestant.tuning.best])
 
 
 def _beside_the_rivals(runs: Contest, challenger: str) -> tuple[Measurement, ...]:
@@ -45,7 +41,7 @@ def _beside_the_rivals(runs: Contest, challenger: str) -> tuple[Measurement, ...
         )
         for rival in RIVALS
     ]  # fmt: skip
-    at_edge = sum(runs.contestants[name].at_edge for name in {challenger, *RIVALS})
+    at_edge = sum(runs.contestants[name].tuning.at_edge for name in {challenger, *RIVALS})
     name = "optimisers compared that are best at an end of their grid"
     return *below, Measurement(name, at_edge, "<=", 0)
 
@@ -55,12 +51,12 @@ def _arrays(runs: Contest) -> dict[str, Array]:
     return {
         "contestants": np.array(list(runs.contestants)),
         "steps": runs.steps,
-        "spectra": np.stack([each.spectra[each.best] for each in every]),
-        "log_ratios": np.stack([each.log_ratios[each.best] for each in every]),
+        "spectra": np.stack([each.spectra[each.tuning.best] for each in every]),
+        "log_ratios": np.stack([each.log_ratios[each.tuning.best] for each in every]),
         "ratio_intervals": np.stack([_over_training(each) for each in every]),
-        "tuned_rates": np.array([each.rates[each.best] for each in every]),
-        **{f"rates, {name}": each.rates for name, each in runs.contestants.items()},
-        **{f"losses, {name}": each.losses for name, each in runs.contestants.items()},
+        "tuned_rates": np.array([each.tuning.rates[each.tuning.best] for each in every]),
+        **{f"rates, {name}": each.tuning.rates for name, each in runs.contestants.items()},
+        **{f"losses, {name}": each.tuning.losses for name, each in runs.contestants.items()},
         **{f"log ratios, {name}": each.log_ratios for name, each in runs.contestants.items()},
     }
 
@@ -71,13 +67,13 @@ def _remarks(runs: Contest, grid: int) -> tuple[str, ...]:
         f"{runs.start_loss:.3f} before fine-tuning, and its entropy rate is {runs.entropy_rate:.3f}"
     ]
     for name, each in runs.contestants.items():
-        ratio = _over_training(each)
+        ratio, tuning = _over_training(each), each.tuning
         mean, low, high = ratio[-1]
-        extended = len(each.rates) - grid
+        extended = len(tuning.rates) - grid
         further = f", the grid extended by {extended}" if extended else ""
         told.append(
-            f"{name} at {each.rates[each.best]:.2g}{further}: loss "
-            f"{each.losses[each.best].mean():.3f}; s_1/s_{RANK} at the end {mean:.2f} "
+            f"{name} at {tuning.rates[tuning.best]:.2g}{further}: loss "
+            f"{tuning.losses[tuning.best].mean():.3f}; s_1/s_{RANK} at the end {mean:.2f} "
             f"[{low:.2f}, {high:.2f}], over training {ratio[:, 0].min():.2f} to "
             f"{ratio[:, 0].max():.2f}"
         )
@@ -88,7 +84,7 @@ def _remarks(runs: Contest, grid: int) -> tuple[str, ...]:
 def _at_other_rates(runs: Contest, rival: str) -> str:
     """How many pairs of rates, one of each, meet the criterion, where no run diverged."""
     upper, lower = (
-        _intervals(each.log_ratios[np.isfinite(each.losses).all(1)])[..., end]
+        _intervals(each.log_ratios[np.isfinite(each.tuning.losses).all(1)])[..., end]
         for each, end in ((runs.contestants[MUON], 2), (runs.contestants[rival], 1))
     )
     worst = (upper[:, None] / lower[None]).max(-1)
@@ -109,7 +105,7 @@ def check_finetuning(setting: Setting) -> Evidence:
     Every optimiser is tuned by the same grid and the mean validation loss over the seeds; for
     each seed log s_1/s_r is averaged over layers, and the intervals are t-intervals over seeds.
     """
-    runs = _runs(setting)
+    runs = contest(setting)
     return Evidence(
         _beside_the_rivals(runs, MUON), _arrays(runs), _remarks(runs, len(setting["rates"]))
     )
@@ -117,12 +113,12 @@ def check_finetuning(setting: Setting) -> Evidence:
 
 def control_adamw(setting: Setting) -> Evidence:
     """AdamW in Muon's place."""
-    return Evidence(_beside_the_rivals(_runs(setting), ADAMW))
+    return Evidence(_beside_the_rivals(contest(setting), ADAMW))
 
 
 def control_sgd(setting: Setting) -> Evidence:
     """SGD in Muon's place."""
-    return Evidence(_beside_the_rivals(_runs(setting), SGD))
+    return Evidence(_beside_the_rivals(contest(setting), SGD))
 
 
 CLAIMS = (

@@ -1,4 +1,4 @@
-"""What is trained, and on what: a transformer, corpora, and the batches drawn from them."""
+"""What is trained, and on what: a transformer on corpora, a quadratic, the flows' problem."""
 
 from simulate.tasks.adaptation import LowRankAdaptation, Pretrained
 from simulate.tasks.architecture import Architecture
@@ -13,6 +13,7 @@ from simulate.tasks.corpus import (
     UnreadableCorpusError,
     text_corpus,
 )
+from simulate.tasks.factorization import Iterates, iterate
 from simulate.tasks.noisy_quadratic import NoisyQuadratic
 from simulate.tasks.shakespeare import tiny_shakespeare
 from simulate.tasks.synthetic_language import BracketLanguage, synthetic_corpus
@@ -26,6 +27,7 @@ __all__ = [
     "CharacterTransformer",
     "Corpus",
     "CorpusError",
+    "Iterates",
     "LowRankAdaptation",
     "MissingCorpusError",
     "NoisyQuadratic",
@@ -35,6 +37,7 @@ __all__ = [
     "UnknownCharactersError",
     "UnreadableCorpusError",
     "evaluation_windows",
+    "iterate",
     "synthetic_corpus",
     "text_corpus",
     "tiny_shakespeare",

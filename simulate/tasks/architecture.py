@@ -66,3 +66,17 @@ class Architecture:
         d = self.width
         square = dict.fromkeys(("query", "key", "value", "output"), (d, d))
         return {**square, "up": (4 * d, d), "down": (d, 4 * d)}
+
+    @property
+    def forward_flops(self) -> int:
+        """Floating-point operations a token in a full window: products, attention, logits.
+
+        A multiplication and an addition are two. Attention counts what is not masked.
+        """
+        layers = self.layers.values()
+        if self.rank is None:
+            products = sum(2 * m * n for m, n in layers)
+        else:
+            products = sum(2 * self.rank * (m + n) for m, n in layers)
+        attention = 2 * (self.length + 1) * self.width
+        return self.depth * (products + attention) + 2 * self.width * self.vocabulary

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from claims.registry import Check, Claim, Evidence, Measurement, Registry, Setting, Verdict
+from simulate.processes import local_processes
 
 # While this file does not exist, the slow claims of a run wait for it.
 GATE = "PAPER_CHECKS_TEST_GATE"
@@ -61,6 +62,22 @@ def gated(setting: Setting) -> Evidence:
     return measured(1e-3)
 
 
+def long_work(setting: Setting) -> Evidence:
+    """Tells how far it is, keeps a part, and has processes of its own."""
+    means = setting.means
+    means.progress(0.5)
+    kept = 0
+    if means.store is not None:
+        kept = len(list(means.store.glob("*.part")))
+        means.store.mkdir(exist_ok=True)
+        (means.store / f"{kept}.part").touch()
+    with local_processes(means.processes) as processes:
+        ends = set(processes.map(abs, [1, -1]))
+    return measured(
+        1e-3 * len(ends), arrays={"processes": np.array(means.processes), "kept": np.array(kept)}
+    )
+
+
 def fake(
     name: str,
     check: Check,
@@ -96,6 +113,7 @@ FAILING = fake("failing", always(0.5))
 VACUOUS = fake("vacuous", always(0.001), always(0.002))
 RAISING = fake("raising", raises)
 DYING = fake("dying", dies, paper="fatal")
+WORKING = fake("working", long_work, paper="work")
 LONG = fake(
     "a-claim-whose-name-is-longer-than-any-other-name-in-the-registry",
     always(1.234567e-5),
@@ -104,5 +122,5 @@ LONG = fake(
 )
 
 REGISTRY = Registry(
-    [PASSING, REFUTED, SKIPPED, GATED, *SAMPLED, FAILING, VACUOUS, RAISING, DYING, LONG]
+    [PASSING, REFUTED, SKIPPED, GATED, *SAMPLED, FAILING, VACUOUS, RAISING, DYING, WORKING, LONG]
 )

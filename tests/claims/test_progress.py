@@ -31,5 +31,14 @@ def test_a_terminal_shows_what_runs_now() -> None:
     assert re.search(r"left \S+ fake\.failing\s*$", re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", output))
 
 
+def test_a_claim_that_tells_shows_how_far_it_is() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, color_system=None)
+    with RunProgress(console, 2) as progress:
+        progress.started(fakes.WORKING)
+        progress.share(fakes.WORKING, 0.43)
+    assert "work.working 43%" in stream.getvalue()
+
+
 def test_a_file_gets_a_plain_line_for_each_claim() -> None:
     assert re.fullmatch(r"\[1/2\] HOLDS   fake\.passing \d+\.\d s\n", shown(terminal=False))

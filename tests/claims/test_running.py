@@ -142,6 +142,27 @@ def test_an_interruption_ends_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert time.monotonic() - start < fakes.GATE_SECONDS, "the claim in flight was waited for"
 
 
+def test_a_long_claim_tells_how_far_it_is_and_has_the_jobs_left_over(tmp_path: Path) -> None:
+    told: list[tuple[str, float]] = []
+    outcomes = run_claims(
+        [fakes.WORKING], "quick", 0, 3,
+        on_share=lambda claim, share: told.append((claim.id, share)),
+        registry=FAKES,
+        store=tmp_path,
+    )  # fmt: skip
+    # Check and control are halves of the whole.
+    assert told == [("work.working", 0.25)]
+    evidence = outcomes[0].evidence
+    assert evidence is not None
+    assert evidence.arrays["processes"] == 3
+    assert evidence.arrays["kept"] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["0.part"]
+    # Two claims have one each.
+    two = run_claims([fakes.WORKING, fakes.PASSING], "quick", 0, 3, registry=FAKES)[0].evidence
+    assert two is not None
+    assert two.arrays["processes"] == 1
+
+
 def test_no_jobs_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         run([fakes.PASSING], jobs=0)

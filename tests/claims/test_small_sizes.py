@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "usg.aligned-conservation": {"seeds": 3},
     "usg.specgd-threshold": {"seeds": 1},
     "usg.newton-schulz-breaks-order": {"seeds": 3},
+    "usg.lockstep": {"seeds": 2},
     "usg.excess-rank": {"seeds": 3, "shape": (24, 28), "times": 61},
     "usg.imbalanced-classes": {},
     "usg.lora-finetune-spectrum": {

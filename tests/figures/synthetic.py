@@ -190,6 +190,30 @@ def specgd_tracks_flow(rng: np.random.Generator, seeds: int) -> dict[str, Arrays
     }
 
 
+def lockstep(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    times, eta = np.linspace(0, 3, 301), 0.01
+    tops = np.sqrt(TARGETS)
+    flow = np.minimum(times[:, None] + 5e-4, tops)
+    spread = np.array([0.7, 0.85, 1.1, 0.95, 0.75])
+    cycle = np.where(flow < tops, 0.0, 0.4 * eta * (-1) ** np.arange(len(times))[:, None])
+    runs = {
+        "specgd": flow + cycle,
+        "newton_schulz": np.minimum(spread * times[:, None], tops) + cycle / 2,
+        "momentum": np.minimum(spread * times[:, None], 1.1 * tops),
+    }
+    check = {
+        "times": times,
+        "specgf_sqrt_mode_values": flow,
+        "aligned_bound": eta + 0.02 * np.minimum(20 * times, 1),
+    }
+    for name, roots in runs.items():
+        distance = abs(roots - flow).max(axis=1) + 1e-3
+        check[f"{name}_sqrt_mode_values"] = roots
+        check[f"{name}_aligned_distance"] = np.where(times == 0, 0, distance)
+        check[f"{name}_distance"] = distance * np.exp(0.3 * rng.standard_normal((seeds, 1)))
+    return {"check": check}
+
+
 def l2_convergence(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
     times, decay = np.linspace(0, 8, 321), 0.5
     shrunk = TARGETS - decay
@@ -216,6 +240,7 @@ EVIDENCE = {
     "usg.saddle-escape": saddle_escape,
     "usg.local-rate": local_rate,
     "usg.specgd-tracks-flow": specgd_tracks_flow,
+    "usg.lockstep": lockstep,
     "usg.l2-convergence": l2_convergence,
     **synthetic_pairs.EVIDENCE,
     **synthetic_finetuning.EVIDENCE,

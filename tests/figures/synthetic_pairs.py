@@ -116,10 +116,26 @@ def zero_init_kick(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
     }
 
 
+def two_forms(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    arrays: Arrays = {}
+    for (dtype, u), top in zip(ROUND_OFF.items(), (26, 12), strict=True):
+        condition = 2.0 * 2.0 ** np.arange(0, top + 1, 2)
+        levels = {
+            "QR form": 4 * u + 0.3 * u * condition,
+            "root of the factor": 4 * u + 0.5 * u * condition,
+            "root of the Gram matrix": np.minimum(4 * u + 0.2 * u * condition**2, 0.5),
+        }
+        arrays[f"condition, {dtype}"] = condition
+        for name, level in levels.items():
+            arrays[f"{name}, {dtype}"] = _spread(rng, level, seeds)
+    return {"check": arrays}
+
+
 EVIDENCE = {
     "lora-muon.split-is-not-tangent-optimum": tangent_optimum,
     "lora-muon.gauge": gauge,
     "lora-muon.gauge-damping": gauge_damping,
+    "lora-muon.qr-equals-gram": two_forms,
     "lora-muon.rank-step-scale": rank_step_scale,
     "lora-muon.zero-init-kick": zero_init_kick,
     "spectron.not-invariant": not_invariant,

@@ -50,6 +50,10 @@ STATEMENTS = {
         "Descent tracks the flow",
         r"SpecGD ends in a limit cycle with $L \le 2\eta^2 \sum_i \sigma_i$.",
     ),
+    "usg.lockstep": (
+        "The optimisers in lockstep with the flow",
+        r"SpecGD makes Euler's iterates of SpecGF.",
+    ),
     "usg.l2-convergence": (
         "Coupled $\\ell_2$ shrinks the spectrum",
         r"With coupled $\ell_2$ the product ends at $s_i = (\sigma_i - \lambda)_+$ and "
@@ -70,6 +74,10 @@ STATEMENTS = {
     "lora-muon.gauge-damping": (
         "What damping keeps of it",
         r"A relative damping keeps $C = cQ$, $Q$ orthogonal.",
+    ),
+    "lora-muon.qr-equals-gram": (
+        "The QR form is the Gram form",
+        r"Round-off costs $u\,\kappa$ of a step, or $u\,\kappa^2$.",
     ),
     "lora-muon.rank-step-scale": (
         "The step in W is as large at every rank",

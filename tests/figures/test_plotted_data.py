@@ -15,6 +15,7 @@ from figures import (
     discretisation,
     equal_rate,
     l2,
+    lockstep,
     order_boundary,
     saddles_and_rates,
     singular_values,
@@ -248,3 +249,35 @@ def test_an_imbalance_of_exactly_zero_does_not_break_the_log_axis(sources: Sourc
     axes, _ = axes_of(l2.FIGURE, changed)
     bottom, top = axes.get_ylim()
     assert 0 < bottom < top < 10
+
+
+def test_modes_of_the_optimisers_and_of_the_flow(sources: Sources) -> None:
+    axes, _, _ = axes_of(lockstep.FIGURE, sources)
+    recording = sources.check("usg.lockstep")
+    for label, key in (("flow", "specgf"), ("specgd", "specgd"), ("newton_schulz",) * 2):
+        drawn = lines(axes, label)
+        assert_array_equal(
+            np.array([y_of(mode) for mode in drawn]).T, recording[f"{key}_sqrt_mode_values"]
+        )
+        assert all(np.array_equal(x_of(mode), recording["times"]) for mode in drawn)
+    assert not lines(axes, "momentum")
+
+
+def test_distances_of_the_optimisers_from_the_flow(sources: Sources) -> None:
+    _, lora, aligned = axes_of(lockstep.FIGURE, sources)
+    recording = sources.check("usg.lockstep")
+    assert lora.get_yscale() == aligned.get_yscale() == "log"
+    assert lora.get_ylim() == aligned.get_ylim()
+    seeds = np.array([y_of(seed) for seed in lines(lora, "_seed")])
+    names = ("specgd", "newton_schulz", "momentum")
+    expected = [recording[f"{name}_distance"] for name in names]
+    assert_array_equal(seeds, np.concatenate(expected))
+    for name, distance in zip(names, expected, strict=True):
+        assert_array_equal(y_of(line(lora, name)), np.median(distance, axis=0))
+        of_aligned = recording[f"{name}_aligned_distance"]
+        # No distance at the start, which a logarithmic axis has no place for.
+        assert_array_equal(y_of(line(aligned, name))[1:], of_aligned[1:])
+        assert np.isnan(y_of(line(aligned, name))[0])
+    assert_array_equal(y_of(line(aligned, "bound")), recording["aligned_bound"])
+    assert "SpecGD" in texts(aligned)
+    assert "bound" in texts(aligned)

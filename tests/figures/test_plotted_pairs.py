@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from figures import gauge_drift, scale_dependence, tangent_share
+from figures import gauge_drift, gram_and_qr, scale_dependence, tangent_share
 from figures.figure import Recording, Sources
 
 Array = NDArray[Any]
@@ -79,6 +79,30 @@ def test_damped_roots_with_the_claimed_levels(sources: Sources) -> None:
     assert_allclose(levels[:, 0], [(3, 2.3e-4), (4, 2.2e-2), (5, 0.28)])
     bands = [np.asarray(line.get_ydata()) for line in lines(axes, "band")]
     assert_array_equal(bands, check["band"][3:])
+
+
+@pytest.mark.parametrize(("panel", "dtype"), [(0, "float64"), (1, "float32")])
+def test_errors_of_both_forms_by_condition(sources: Sources, panel: int, dtype: str) -> None:
+    axes = gram_and_qr.FIGURE.drawing(sources).axes[panel]
+    check = sources.check("lora-muon.qr-equals-gram")
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    conditions = check[f"condition, {dtype}"]
+    for name in ("QR form", "root of the factor", "root of the Gram matrix"):
+        assert_members(axes, name, conditions, check[f"{name}, {dtype}"])
+    u = np.finfo(dtype).eps / 2
+    x, y = xy_of(axes, "u condition")
+    assert_allclose(y, u * x)
+    assert x[0] < conditions[0] < conditions[-1] < x[1]
+    x, y = xy_of(axes, "u condition^2")
+    assert_allclose(y, u * x**2)
+    assert y[-1] <= 1 + 1e-12
+    assert axes.get_title(loc="left") == dtype
+
+
+def test_both_forms_are_named_beside_their_ends(sources: Sources) -> None:
+    double, single = gram_and_qr.FIGURE.drawing(sources).axes
+    assert double.get_ylim() == single.get_ylim()
+    assert {"QR form", "factor's root", "Gram's root"} < set(texts(single))
 
 
 def test_shares_of_the_tangent_optimum_end_at_full_rank(sources: Sources) -> None:

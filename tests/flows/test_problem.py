@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from typing import Any
 
 import pytest
 import torch
@@ -161,3 +162,15 @@ def test_mode_values_are_bilinear_forms_of_the_product() -> None:
     reduced = ReducedCoordinates.of(problem, B, A)
     modes = reduced.mode_values(reduced.restrict(B, A))
     assert float((modes - expected).abs().max()) <= 1e-13
+
+
+def test_the_same_problem_in_another_dtype(device: torch.device) -> None:
+    options: dict[str, Any] = {"m": 9, "n": 7, "singular_values": [2.0, 1.0], "rank": 2, "l2": 0.1}
+    double = MatrixFactorization.planted(**options)
+    single = MatrixFactorization.planted(**options, dtype=torch.float32, device=device)
+    moved = double.to(dtype=torch.float32, device=device)
+    assert (moved.dtype, moved.device.type) == (torch.float32, device.type)
+    assert (moved.rank, moved.l2) == (double.rank, double.l2)
+    for name in ("left", "singular_values", "right"):
+        assert torch.equal(getattr(moved, name), getattr(single, name))
+    assert double.to().dtype == torch.float64

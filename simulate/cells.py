@@ -1,0 +1,200 @@
+"""The cells of a sweep: what is trained as one ensemble, and how it is kept on disk.
+
+A cell is a line (a contestant on an architecture) at some rates, with all seeds at each of them.
+What came of it hangs on the cell, the recipe and the code alone, so it is kept under a name made
+of these, and no change of any of them goes on with old numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from geometry.errors import require_between, require_positive_int
+from simulate.checkpoint import read_checkpoint, write_checkpoint
+from simulate.fingerprint import fingerprint
+from simulate.schedules import linear_decay
+from simulate.tasks.architecture import Architecture
+from simulate.tasks.corpus import Corpus
+from simulate.training import EnsembleTraining
+from simulate.training_record import TrainingRecord
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An optimiser of the layers, as a sweep compares it.
+
+    Attributes:
+        name: what it is called in results.
+        make: from [(B, A), ...] of a low-rank model or [W, ...] of a dense one, and ``lr`` (E,),
+            to an optimiser; a class or a function of a module, for it travels between processes.
+        options: further arguments of ``make``.
+    """
+
+    name: str
+    make: Callable[..., Optimizer]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, parameters: list[Any], rates: Tensor) -> Optimizer:
+        """The optimiser of an ensemble."""
+        return self.make(parameters, lr=rates, **self.options)
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What all contestants of a sweep share: text, batches and schedule.
+
+    Attributes:
+        corpus: to train and to validate on.
+        batch_size: windows of a member in a step.
+        warmup: share of the steps in which rates rise along a line; then they fall to 0 along one.
+        evaluation_tokens: of the validation part, at most.
+        dtype, device: of the models.
+
+    Raises:
+        ValueError: sizes below one, a warmup outside of [0, 1].
+    """
+
+    corpus: Corpus
+    batch_size: int
+    warmup: float = 0.1
+    evaluation_tokens: int = 32_768
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "evaluation_tokens"):
+            require_positive_int(name, getattr(self, name))
+        require_between("warmup", self.warmup, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A contestant on an architecture for a number of steps: what a rate is tuned for."""
+
+    contestant: Contestant
+    architecture: Architecture
+    steps: int
+
+    def __post_init__(self) -> None:
+        require_positive_int("steps", self.steps)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A line at K rates, with each of S seeds: E = K S members of one ensemble."""
+
+    line: Line
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def members(self) -> list[tuple[float, int]]:
+        """(rate, seed), the seeds of the first rate first."""
+        return [(rate, seed) for rate in self.rates for seed in self.seeds]
+
+    def cost(self, recipe: Recipe) -> float:
+        """Floating-point operations of the training, roughly: what progress is counted in."""
+        tokens = self.line.steps * recipe.batch_size * self.line.architecture.length
+        return 3.0 * len(self.members) * tokens * self.line.architecture.forward_flops
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What came of a cell.
+
+    Attributes:
+        losses: (K, S) float64, validation losses in nats after the last step; NaN where a run
+            diverged.
+        diverged_at: (K, S) int64, the step at which it did; -1 where it did not.
+        seconds: spent.
+    """
+
+    losses: Tensor
+    diverged_at: Tensor
+    seconds: float
+
+
+def run_cell(
+    cell: Cell, recipe: Recipe, progress: Callable[[TrainingRecord], object] | None = None
+) -> CellResult:
+    """Train the ensemble that a cell is."""
+    steps = cell.line.steps
+    run = EnsembleTraining(
+        recipe.corpus,
+        cell.line.architecture,
+        cell.members,
+        cell.line.contestant,
+        batch_size=recipe.batch_size,
+        schedule=linear_decay(steps, warmup=min(round(recipe.warmup * steps), steps - 1)),
+        evaluation_tokens=recipe.evaluation_tokens,
+        dtype=recipe.dtype,
+        device=recipe.device,
+    )
+    record = run.run(steps, validate_at=[steps], progress=progress)
+    shape = len(cell.rates), len(cell.seeds)
+    left = torch.full((len(cell.members),), -1, dtype=torch.int64)
+    for member, divergence in record.diverged.items():
+        left[member] = divergence.step
+    # Where every member diverged no step was the last.
+    nothing = torch.full((len(cell.members),), torch.nan, dtype=torch.float64)
+    losses = record.validation.get(steps, nothing)
+    return CellResult(losses.reshape(shape), left.reshape(shape), record.seconds)
+
+
+def cell_made_by(cell: Cell, recipe: Recipe) -> dict[str, Any]:
+    """Everything that the numbers of a cell hang on, as plain values."""
+    contestant, corpus = cell.line.contestant, recipe.corpus
+    return {
+        "contestant": f"{contestant.make.__module__}.{contestant.make.__qualname__}",
+        "options": {name: repr(value) for name, value in sorted(contestant.options.items())},
+        "architecture": dataclasses.asdict(cell.line.architecture),
+        "steps": cell.line.steps,
+        "rates": list(cell.rates),
+        "seeds": list(cell.seeds),
+        "vocabulary": corpus.vocabulary,
+        "training text": _digest(corpus.train.numpy().tobytes()),
+        "validation text": _digest(corpus.validation.numpy().tobytes()),
+        "batch_size": recipe.batch_size,
+        "warmup": recipe.warmup,
+        "evaluation_tokens": recipe.evaluation_tokens,
+        "dtype": str(recipe.dtype),
+        "device": recipe.device,
+        "code": fingerprint(),
+    }
+
+
+def keep_cell(cell: Cell, recipe: Recipe, result: CellResult, store: Path) -> None:
+    """Write the result of a cell into a folder, whole or not at all."""
+    made_by = cell_made_by(cell, recipe)
+    write_checkpoint(_file(made_by, store), made_by, vars(result))
+
+
+def kept_cell(cell: Cell, recipe: Recipe, store: Path) -> CellResult | None:
+    """The result that is kept in a folder, None where there is none.
+
+    Raises:
+        CheckpointError: a damaged file, named; remove it to run the cell again.
+    """
+    made_by = cell_made_by(cell, recipe)
+    file = _file(made_by, store)
+    if not file.is_file():
+        return None
+    return CellResult(**read_checkpoint(file, made_by, torch.device("cpu")))
+
+
+def _file(made_by: Mapping[str, Any], store: Path) -> Path:
+    return store / f"{_digest(json.dumps(made_by, sort_keys=True).encode())[:32]}.cell"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,223 @@
+"""A sweep tunes every line alike, over processes or here, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from simulate import sweep as module
+from simulate.cells import Cell, CellResult, Contestant, Line, Recipe, cell_made_by, run_cell
+from simulate.checkpoint import CheckpointError
+from simulate.optimizers import LoRAMuon, Spectron
+from simulate.processes import local_processes
+from simulate.sweep import Curve, SweepProgress, lines, sweep
+from simulate.tuning import Protocol
+from tests.simulate.runs import architecture, corpus, training
+
+LORA, SPECTRON = Contestant("LoRA-Muon", LoRAMuon), Contestant("Spectron", Spectron)
+PROTOCOL = Protocol((0.01, 0.03, 0.1), extensions=1)
+SEEDS = (0, 1)
+
+
+def recipe(**options: Any) -> Recipe:
+    defaults: dict[str, Any] = {
+        "batch_size": 4,
+        "evaluation_tokens": 512,
+        "dtype": torch.float64,
+    }
+    return Recipe(corpus(), **{**defaults, **options})
+
+
+def four_lines(steps: int = 3) -> list[Line]:
+    return lines([LORA, SPECTRON], architecture("LoRAMuon"), steps, rank=[2, 4])
+
+
+def same(one: list[Curve], other: list[Curve]) -> bool:
+    return all(
+        np.array_equal(a.rates, b.rates)
+        and np.array_equal(a.losses, b.losses, equal_nan=True)
+        and np.array_equal(a.diverged_at, b.diverged_at)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
+    """The cells that are run from now on."""
+    ran: list[Cell] = []
+
+    def run(cell: Cell, recipe: Recipe) -> CellResult:
+        ran.append(cell)
+        return run_cell(cell, recipe)
+
+    monkeypatch.setattr(module, "run_cell", run)
+    return ran
+
+
+def test_lines_are_every_contestant_on_every_architecture() -> None:
+    made = four_lines()
+    assert [(line.contestant.name, line.architecture.rank) for line in made] == [
+        ("LoRA-Muon", 2),
+        ("LoRA-Muon", 4),
+        ("Spectron", 2),
+        ("Spectron", 4),
+    ]
+    grid = lines([LORA], architecture("LoRAMuon"), 3, width=[8, 16], depth=[1, 2, 3])
+    assert [(x.architecture.width, x.architecture.depth) for x in grid] == [
+        (width, depth) for width in (8, 16) for depth in (1, 2, 3)
+    ]
+    with pytest.raises(TypeError, match="colour"):
+        lines([LORA], architecture("LoRAMuon"), 3, colour=[1])
+    with pytest.raises(ValueError, match="steps"):
+        lines([LORA], architecture("LoRAMuon"), 0)
+
+
+def test_the_losses_are_those_of_each_run() -> None:
+    curve = sweep(four_lines()[1:2], recipe(), replace(PROTOCOL, extensions=0), SEEDS)[0]
+    assert curve.losses.shape == (len(curve.rates), 2)
+    run = training("LoRAMuon", [(curve.rates[2], 1)], schedule=lambda step: (1, 2 / 3, 1 / 3)[step])
+    expected = float(run.run(3, validate_at=[3]).validation[3])
+    assert curve.losses[2, 1] == pytest.approx(expected, abs=1e-11)
+    assert (curve.diverged_at == -1).all()
+    assert curve.seconds > 0
+    assert np.array_equal(curve.least, curve.losses[curve.losses.mean(1).argmin()])
+
+
+def test_processes_threads_and_none_agree(tmp_path: Path) -> None:
+    here = sweep(four_lines(), recipe(), PROTOCOL, SEEDS)
+    with ThreadPoolExecutor(2) as threads:
+        assert same(here, sweep(four_lines(), recipe(), PROTOCOL, SEEDS, executor=threads))
+    with local_processes(2) as processes:
+        assert same(here, sweep(four_lines(), recipe(), PROTOCOL, SEEDS, executor=processes))
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sweep(four_lines(), recipe(), PROTOCOL, SEEDS)
+    seen: list[int] = []
+
+    def stop(progress: SweepProgress) -> None:
+        seen.append(progress.cells)
+        if progress.cells == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(four_lines(), recipe(), PROTOCOL, SEEDS, store=tmp_path, progress=stop)
+    assert len(list(tmp_path.glob("*.cell"))) == 3
+    ran = counted(monkeypatch)
+    assert same(whole, sweep(four_lines(), recipe(), PROTOCOL, SEEDS, store=tmp_path))
+    total = len(list(tmp_path.glob("*.cell")))
+    assert len(ran) == total - 3
+    ran.clear()
+    assert same(whole, sweep(four_lines(), recipe(), PROTOCOL, SEEDS, store=tmp_path))
+    assert ran == []
+
+
+def test_what_a_cell_hangs_on_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, shared = Cell(four_lines()[0], (0.1,), SEEDS), recipe()
+    made_by = cell_made_by(cell, shared)
+    changed = [
+        cell_made_by(replace(cell, rates=(0.2,)), shared),
+        cell_made_by(replace(cell, seeds=(0, 2)), shared),
+        cell_made_by(replace(cell, line=replace(cell.line, steps=4)), shared),
+        cell_made_by(replace(cell, line=replace(cell.line, contestant=SPECTRON)), shared),
+        cell_made_by(cell, recipe(dtype=torch.float32)),
+        cell_made_by(cell, recipe(warmup=0.5)),
+        cell_made_by(cell, recipe(batch_size=5)),
+    ]
+    decayed = Contestant("LoRA-Muon", LoRAMuon, {"weight_decay": 0.1})
+    changed.append(cell_made_by(replace(cell, line=replace(cell.line, contestant=decayed)), shared))
+    monkeypatch.setattr("simulate.cells.fingerprint", lambda: "other code")
+    changed.append(cell_made_by(cell, shared))
+    assert all(other != made_by for other in changed)
+
+
+def test_runs_that_diverge_are_told_and_the_grid_goes_below() -> None:
+    wild = Protocol((1e200, 1e250, 1e300), extensions=1)
+    curve = sweep([four_lines(4)[2]], recipe(), wild, SEEDS)[0]
+    assert curve.at_edge
+    assert np.isnan(curve.losses[-1]).all()
+    assert (curve.diverged_at[-1] >= 0).all()
+    assert curve.rates[0] == pytest.approx(1e150)
+
+
+def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
+    sweep(four_lines()[:1], recipe(), PROTOCOL, SEEDS, store=tmp_path)
+    damaged = sorted(tmp_path.glob("*.cell"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=damaged.name):
+        sweep(four_lines()[:1], recipe(), PROTOCOL, SEEDS, store=tmp_path)
+
+
+class Failing(Contestant):
+    """No optimiser at all."""
+
+    def __call__(self, parameters: list[Any], rates: torch.Tensor) -> torch.optim.Optimizer:
+        raise RuntimeError("no optimiser comes of this")
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_cell_that_fails_loses_none_that_is_done(tmp_path: Path, threads: int) -> None:
+    bad = replace(four_lines()[0], contestant=Failing("none", LoRAMuon))
+    # The dearer line goes first.
+    mixed = [bad, replace(four_lines()[1], steps=5)]
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="no optimiser comes"):
+        sweep(mixed, recipe(), PROTOCOL, SEEDS, executor=pool if threads else None, store=tmp_path)
+    assert len(list(tmp_path.glob("*.cell"))) == 1
+
+
+def test_progress_ends_at_what_was_foreseen() -> None:
+    told: list[tuple[int, float, float]] = []
+
+    def tell(progress: SweepProgress) -> None:
+        told.append((progress.cells, progress.operations, progress.expected))
+        assert progress.left is not None
+        assert progress.left >= 0
+
+    sweep(four_lines(), recipe(), PROTOCOL, SEEDS, progress=tell)
+    assert [cells for cells, *_ in told] == list(range(1, len(told) + 1))
+    assert told[-1][1] == told[-1][2]
+    assert all(done < expected for _, done, expected in told[:-1])
+
+
+def test_nothing_to_sweep_is_told() -> None:
+    with pytest.raises(ValueError, match="lines and seeds are expected, got 0 and 2"):
+        sweep([], recipe(), PROTOCOL, SEEDS)
+    with pytest.raises(ValueError, match="lines and seeds are expected, got 4 and 0"):
+        sweep(four_lines(), recipe(), PROTOCOL, [])
+    with pytest.raises(ValueError, match="jobs"):
+        local_processes(0)
+    with pytest.raises(ValueError, match="warmup"):
+        recipe(warmup=1.5)
+
+
+def test_forward_flops_count_the_products() -> None:
+    dense = architecture("Muon", width=16, length=16, depth=2)
+    # Four d x d and two d x 4 d layers, a multiplication and an addition an entry.
+    layers = 2 * (4 * 16**2 + 2 * 4 * 16**2)
+    attention, logits = 2 * 17 * 16, 2 * 16 * dense.vocabulary
+    assert dense.forward_flops == 2 * (layers + attention) + logits
+    low = architecture("LoRAMuon", width=16, length=16, depth=2, rank=4)
+    products = 2 * 4 * (4 * 2 * 16 + 2 * 5 * 16)
+    assert low.forward_flops == 2 * (products + attention) + logits
+
+
+def test_a_best_rate_has_an_interval() -> None:
+    curve = Curve(
+        four_lines()[0],
+        np.array([0.01, 0.03, 0.1]),
+        np.array([[2.0, 2.1], [1.5, 1.6], [1.9, 2.0]]),
+        np.full((3, 2), -1),
+        False,
+        0.0,
+    )
+    best = curve.best()
+    assert 0.01 < best.low <= best.rate <= best.high < 0.1
+    assert math.isfinite(best.loss)
