@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from figures import (
+    adapter_spectra,
     arrivals,
     discretisation,
     equal_rate,
@@ -37,4 +38,5 @@ FIGURES: tuple[Figure, ...] = (
     rates_by_rank.FIGURE,
     rates_by_size.FIGURE,
     rates_by_rescaling.FIGURE,
+    adapter_spectra.FIGURE,
 )

@@ -39,6 +39,9 @@ LORA_MUON = Ink("#0072B2", "-", "o")
 SPECTRON = Ink("#D55E00", "--", "s")
 FACTOR_MUON = Ink("#009E73", "-.", "^")
 SIGNS = Ink("#882255", ":", "D")
+EXACT_MUON = Ink("#117755", "-", "v")
+ADAMW = Ink("#A6561D", "--", "s")
+SGD = Ink("#5E3C99", ":", "D")
 CASES = (Ink("#0072B2", "-", "o"), Ink("#D55E00", "--", "s"), Ink("#009E73", "-.", "^"))
 
 

@@ -34,15 +34,12 @@ def write_checkpoint(path: Path, made_by: Mapping[str, Any], state: Mapping[str,
     write_atomically(path, lambda stream: stream.write(whole))
 
 
-def read_checkpoint(
-    path: Path, expected: Mapping[str, Any], device: torch.device
-) -> dict[str, Any]:
-    """The state in a checkpoint, its tensors on the device.
+def checkpoint_content(path: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What run a checkpoint is of, and the state in it, its tensors on the device.
 
     Raises:
         FileNotFoundError: there is none.
-        CheckpointError: a damaged file, or one of another run: each difference is named, with what
-            was given and what is expected.
+        CheckpointError: a damaged file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint: there is no file {path}")
@@ -53,7 +50,20 @@ def read_checkpoint(
             f"rest is expected, got {len(head) + len(newline) + len(content)} bytes without it"
         )
     loaded = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    made_by, state = loaded["made_by"], loaded["state"]
+    return loaded["made_by"], loaded["state"]
+
+
+def read_checkpoint(
+    path: Path, expected: Mapping[str, Any], device: torch.device
+) -> dict[str, Any]:
+    """The state in a checkpoint, its tensors on the device.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: a damaged file, or one of another run: each difference is named, with what
+            was given and what is expected.
+    """
+    made_by, state = checkpoint_content(path, device)
     other = [
         f"{name} {expected.get(name)!r} is expected, got {made_by.get(name)!r}"
         for name in {**expected, **made_by}
@@ -61,8 +71,7 @@ def read_checkpoint(
     ]
     if other:
         raise CheckpointError(f"checkpoint {path} is of another run: {'; '.join(other)}")
-    result: dict[str, Any] = state
-    return result
+    return state
 
 
 def _head(content: bytes) -> bytes:

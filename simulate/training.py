@@ -21,6 +21,7 @@ from simulate.optimizers.member_adamw import MemberAdamW
 from simulate.optimizers.members import keep_members
 from simulate.optimizers.not_finite import NotFiniteError
 from simulate.schedules import Schedule, constant
+from simulate.tasks.adaptation import LowRankAdaptation
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.batches import Batches, evaluation_windows
 from simulate.tasks.corpus import Corpus
@@ -55,12 +56,13 @@ class EnsembleTraining:
 
     Args:
         corpus: whose training part is drawn from and whose validation part is evaluated on.
-        architecture: of every member; its vocabulary is that of the corpus.
+        architecture: of every member; its vocabulary is that of the corpus. Or an adaptation of
+            models that were trained before: then only its adapters are trained.
         members: (rate, seed), E of them.
         optimizer: makes the optimiser of the layers from [(B, A), ...] in a low-rank model or
             [W, ...] in a dense one, and the rates, (E,) float64.
         batch_size: windows of a member in a step.
-        others: makes the optimiser of the embeddings.
+        others: makes the optimiser of the embeddings, where these are trained.
         schedule: from the step, counted from 0, to what every rate is multiplied by.
         divergence_multiple: > 0, in ln V, the loss of a model that knows nothing.
         evaluation_tokens: of the validation part, at most.
@@ -79,7 +81,7 @@ class EnsembleTraining:
     def __init__(
         self,
         corpus: Corpus,
-        architecture: Architecture,
+        architecture: Architecture | LowRankAdaptation,
         members: Sequence[Member | tuple[float, int]],
         optimizer: MakeOptimizer,
         *,
@@ -92,30 +94,40 @@ class EnsembleTraining:
         device: torch.device | str = "cpu",
     ) -> None:
         all_members = tuple(Member(*member) for member in members)
-        _require_fit(corpus, architecture, all_members, divergence_multiple)
+        if isinstance(architecture, LowRankAdaptation):
+            sizes, adaptation = architecture.architecture, architecture
+        else:
+            sizes, adaptation = architecture, None
+        _require_fit(corpus, sizes, all_members, divergence_multiple)
         self.device = torch.device(device)
         seeds = [member.seed for member in all_members]
-        self.model = CharacterTransformer(architecture, seeds, dtype=dtype, device=self.device)
+        if adaptation:
+            self.model = adaptation.model(seeds, dtype=dtype, device=self.device)
+        else:
+            self.model = CharacterTransformer(sizes, seeds, dtype=dtype, device=self.device)
         rates = torch.tensor(
             [member.rate for member in all_members], dtype=torch.float64, device=self.device
         )
         pairs, matrices, rest = self.model.roles()
-        self._optimizers = optimizer(cast("list[Any]", pairs or matrices), rates), others(rest)
+        self._optimizers = [optimizer(cast("list[Any]", pairs or matrices), rates)]
+        if rest:
+            self._optimizers.append(others(rest))
         for group in self._groups():
             # torch's name for the rate that a schedule begins from.
             group.setdefault("initial_lr", group["lr"])
-        length = architecture.length
+        length = sizes.length
         self._train = corpus.train.to(self.device)
         self._batch_size, self._batches = batch_size, self._batches_of(seeds, length, batch_size)
         self._windows = evaluation_windows(
             corpus.validation, length=length, most_tokens=evaluation_tokens, device=self.device
         )
         self._schedule = schedule
-        self._most = divergence_multiple * math.log(architecture.vocabulary)
+        self._most = divergence_multiple * math.log(sizes.vocabulary)
         self.step, self.active = 0, list(range(len(all_members)))
         self.record = TrainingRecord(all_members, batch_size * length)
         self._made_by = {
-            "architecture": dataclasses.asdict(architecture),
+            "architecture": dataclasses.asdict(sizes),
+            "adaptation": adaptation.described() if adaptation else None,
             "members": [list(member) for member in all_members],
             "optimizers": [type(each).__name__ for each in self._optimizers],
             "batch_size": batch_size,
@@ -170,7 +182,14 @@ class EnsembleTraining:
             for chunk in chunks:
                 seen, aims = (part.expand(len(self.active), -1, -1) for part in chunk)
                 total += self.model.token_losses(seen, aims).double().sum((1, 2))
-        return self._for_all(total / targets.numel())
+        return self.for_all(total / targets.numel())
+
+    def for_all(self, values: Tensor) -> Tensor:
+        """(E, ...) float64 on the CPU: values (k, ...) of active members, NaN for the others."""
+        shape = (len(self.record.members), *values.shape[1:])
+        everybody = torch.full(shape, torch.nan, dtype=torch.float64)
+        everybody[self.active] = values.double().cpu()
+        return everybody
 
     def save(self, path: Path | str) -> None:
         """Write all that the run goes on from to a file, which is replaced whole or not at all."""
@@ -224,7 +243,7 @@ class EnsembleTraining:
         losses.sum().backward()
         found = losses.detach().double()
         del losses
-        self.record.loss_rows.append(self._for_all(found).tolist())
+        self.record.loss_rows.append(self.for_all(found).tolist())
         sound = self._sound_gradients()
         staying = torch.isfinite(found) & (found <= self._most) & sound
         if not bool(staying.all()):
@@ -244,7 +263,8 @@ class EnsembleTraining:
                 left = [i for i in range(len(found)) if i not in error.members]
                 found = found[left]
                 continue
-            self._optimizers[1].step()
+            for optimizer in self._optimizers[1:]:
+                optimizer.step()
             self.step += 1
             return
 
@@ -283,6 +303,9 @@ class EnsembleTraining:
             return
         for optimizer in self._optimizers:
             keep_members(optimizer, torch.tensor(places))
+        for p in self.model.parameters():
+            if not p.requires_grad:
+                p.data = p.data[places]
         seeds = [self._batches.seeds[place] for place in places]
         self._batches = self._batches_of(seeds, self.model.architecture.length, self._batch_size)
 
@@ -291,12 +314,6 @@ class EnsembleTraining:
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self._optimizers for group in optimizer.param_groups]
-
-    def _for_all(self, values: Tensor) -> Tensor:
-        """Values of the active members at their places among all, NaN elsewhere."""
-        everybody = torch.full((len(self.record.members),), torch.nan, dtype=torch.float64)
-        everybody[self.active] = values.cpu()
-        return everybody
 
 
 def _on_cpu(parameters: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_the_table_of_optimisers_that_reduce_is_what_is_declared() -> None:
 
 
 def test_the_training_example_trains() -> None:
-    (example,) = blocks(ROOT / "docs" / "training.md", "python")
+    example, _ = blocks(ROOT / "docs" / "training.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "training", "exec"), names)
     record, least = names["record"], names["language"].entropy_rate
@@ -130,6 +131,21 @@ def test_the_training_example_trains() -> None:
     assert record.diverged == {}
     slow, middle, _ = names["by_rate"].tolist()
     assert least < middle < slow < float(names["language"].context_optima(0)[0])
+
+
+def test_the_fine_tuning_example_goes_on_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    training, example = blocks(ROOT / "docs" / "training.md", "python")
+    # What is made before the first run is all that the second example needs.
+    names: dict[str, Any] = {}
+    exec(compile(training[: training.index("record =")], "training", "exec"), names)
+    exec(compile(example, "fine-tuning", "exec"), names)
+    validation, spectra = names["tuned"].record.validation, names["spectra"]
+    assert bool((validation[40] < validation[0] - 0.2).all())
+    assert [found.shape for found in spectra] == [(4, 2, 8)] * 3
+    assert all(bool((later[..., 0] > sooner[..., 0]).all()) for sooner, later in pairwise(spectra))
 
 
 def test_the_sweep_example_tunes_every_line(capsys: pytest.CaptureFixture[str]) -> None:

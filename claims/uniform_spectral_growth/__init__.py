@@ -10,6 +10,7 @@ from claims.uniform_spectral_growth import (
     convergence,
     discrete,
     excess_rank,
+    finetuning,
     growth,
     landscape,
     lockstep,
@@ -29,4 +30,5 @@ CLAIMS = (
     *lockstep.CLAIMS,
     *excess_rank.CLAIMS,
     *classes.CLAIMS,
+    *finetuning.CLAIMS,
 )

@@ -5,6 +5,7 @@ from simulate.optimizers.lora_muon import LoRAMuon
 from simulate.optimizers.lora_rite import LoRARite, LoRARiteCore
 from simulate.optimizers.matrix_optimizer import MatrixOptimizer
 from simulate.optimizers.member_adamw import MemberAdamW
+from simulate.optimizers.member_sgd import MemberSGD
 from simulate.optimizers.members import keep_members
 from simulate.optimizers.muon import Muon
 from simulate.optimizers.not_finite import NotFiniteError
@@ -21,6 +22,7 @@ __all__ = [
     "LoRARiteCore",
     "MatrixOptimizer",
     "MemberAdamW",
+    "MemberSGD",
     "Muon",
     "NotFiniteError",
     "PairOptimizer",

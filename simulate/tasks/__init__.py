@@ -1,5 +1,6 @@
 """What is trained, and on what: a transformer on corpora, a quadratic, the flows' problem."""
 
+from simulate.tasks.adaptation import LowRankAdaptation, Pretrained
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.automaton import ProbabilisticAutomaton
 from simulate.tasks.batches import Batches, evaluation_windows
@@ -27,9 +28,11 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "Iterates",
+    "LowRankAdaptation",
     "MissingCorpusError",
     "NoisyQuadratic",
     "ParameterRoles",
+    "Pretrained",
     "ProbabilisticAutomaton",
     "UnknownCharactersError",
     "UnreadableCorpusError",

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from geometry.gauge import Pair
 
-# Batches draw with the key (seed, 0): a start shares no random number with them.
-START = 1
+# Batches draw with the key (seed, 0): a start shares no random number with them, nor do adapters.
+START, ADAPTERS = 1, 2
 
 
 class Streams:
@@ -19,10 +19,11 @@ class Streams:
 
     Args:
         seeds: one a member, 0 <= seed < 2^64. (torch's generator has 2^32 of them.)
+        purpose: START or ADAPTERS.
     """
 
-    def __init__(self, seeds: Sequence[int]) -> None:
-        keys = [np.array([seed, START], dtype=np.uint64) for seed in seeds]
+    def __init__(self, seeds: Sequence[int], purpose: int = START) -> None:
+        keys = [np.array([seed, purpose], dtype=np.uint64) for seed in seeds]
         self._streams = [np.random.Generator(np.random.Philox(key=key)) for key in keys]
 
     def gaussian(self, *shape: int) -> Tensor:

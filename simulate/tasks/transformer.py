@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, gelu, scaled_dot_product_attention
 
 from simulate.tasks.architecture import Architecture
+from simulate.tasks.layers import AdapterLayer, DenseLayer, LowRankLayer
 from simulate.tasks.orthogonal_start import (
     Streams,
     dense_start,
@@ -22,41 +23,17 @@ EPSILON = 1e-6
 
 
 class ParameterRoles(NamedTuple):
-    """Which optimiser a parameter is for.
+    """Which optimiser a parameter is for; frozen ones are for none.
 
     Attributes:
-        pairs: (B, A) of every low-rank layer, (E, m, r) and (E, r, n); none in a dense model.
-        matrices: W of every dense layer, (E, m, n); none in a low-rank model.
+        pairs: (B, A) of every low-rank layer or adapter, (E, m, r) and (E, r, n).
+        matrices: W of every dense layer that is trained, (E, m, n).
         others: the embeddings, for AdamW.
     """
 
     pairs: list[tuple[nn.Parameter, nn.Parameter]]
     matrices: list[nn.Parameter]
     others: list[nn.Parameter]
-
-
-class DenseLayer(nn.Module):
-    """x (E, tokens, n) to x W^T (E, tokens, m), with W (E, m, n)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(E, tokens, m)."""
-        return torch.bmm(x, self.weight.mT)
-
-
-class LowRankLayer(nn.Module):
-    """x (E, tokens, n) to x (B A)^T (E, tokens, m), the product never formed."""
-
-    def __init__(self, B: Tensor, A: Tensor) -> None:
-        super().__init__()
-        self.B, self.A = nn.Parameter(B), nn.Parameter(A)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(E, tokens, m)."""
-        return torch.bmm(torch.bmm(x, self.A.mT), self.B.mT)
 
 
 class Block(nn.Module):
@@ -114,7 +91,7 @@ class CharacterTransformer(nn.Module):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
-        _require_place(seeds, dtype, torch.device(device))
+        require_place(seeds, dtype, torch.device(device))
         streams, sizes = Streams(seeds), architecture
         self.architecture = architecture
         self.embedding = nn.Parameter(
@@ -160,13 +137,15 @@ class CharacterTransformer(nn.Module):
         )
 
     def roles(self) -> ParameterRoles:
-        """The parameters, each in exactly one of the lists, in the order of the layers."""
-        layers = [layer for layer in self.modules() if isinstance(layer, DenseLayer | LowRankLayer)]
-        return ParameterRoles(
-            [(layer.B, layer.A) for layer in layers if isinstance(layer, LowRankLayer)],
-            [layer.weight for layer in layers if isinstance(layer, DenseLayer)],
-            [self.embedding, self.positions],
-        )
+        """The parameters that are trained, each in exactly one list, in the order of the layers."""
+        pairs, matrices = [], []
+        for layer in self.modules():
+            if isinstance(layer, LowRankLayer | AdapterLayer):
+                pairs.append((layer.B, layer.A))
+            elif isinstance(layer, DenseLayer) and layer.weight.requires_grad:
+                matrices.append(layer.weight)
+        embeddings = (self.embedding, self.positions)
+        return ParameterRoles(pairs, matrices, [p for p in embeddings if p.requires_grad])
 
     def _require_tokens(self, tokens: Tensor) -> None:
         sizes = self.architecture
@@ -204,7 +183,8 @@ def _block(sizes: Architecture, streams: Streams) -> Block:
     return Block(layers, sizes.heads, sizes.qk_norm)
 
 
-def _require_place(seeds: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+def require_place(seeds: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ValueError for no or bad seeds, a dtype that is not floating, CUDA where none is."""
     if not seeds or not all(isinstance(seed, int) and 0 <= seed < 2**64 for seed in seeds):
         raise ValueError(f"seeds: at least one in 0..2^64 - 1 is expected, got {tuple(seeds)}")
     if not dtype.is_floating_point:

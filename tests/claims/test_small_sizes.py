@@ -36,6 +36,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "usg.lockstep": {"seeds": 2},
     "usg.excess-rank": {"seeds": 3, "shape": (24, 28), "times": 61},
     "usg.imbalanced-classes": {},
+    "usg.lora-finetune-spectrum": {
+        "seeds": 3, "tokens": 20_000, "pretraining": 60, "steps": 24, "recorded": 4,
+        "evaluation": 512,
+    },
     "lora-muon.solves-split": {"seeds": 3},
     "lora-muon.projector-form": {"seeds": 3},
     "lora-muon.dense-limit": {"seeds": 3},
@@ -54,7 +58,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "spectron.not-invariant": {},
     "lora-rite.first-step": {"seeds": 3},
     "lora-rite.gauge": {"seeds": 2},
-}
+}  # fmt: skip
 
 
 def test_no_claim_is_left_out() -> None:

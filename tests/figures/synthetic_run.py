@@ -59,6 +59,10 @@ STATEMENTS = {
         r"With coupled $\ell_2$ the product ends at $s_i = (\sigma_i - \lambda)_+$ and "
         r"$B^\top B = A A^\top$.",
     ),
+    "usg.lora-finetune-spectrum": (
+        "LoRA fine-tuning: near-uniform growth under Muon",
+        r"The singular values of $BA$ grow near-uniformly under Muon: $s_1/s_8$ stays small.",
+    ),
     "lora-muon.split-is-not-tangent-optimum": (
         "The split step beside the tangent space's optimum",
         r"The split step attains a share of $\max_{Z \in T_W, \|Z\|_2 \le 1} \langle G, Z\rangle$.",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from simulate.optimizers import MatrixOptimizer, Muon, SpectralDescent
+from simulate.optimizers import MatrixOptimizer, MemberSGD, Muon, SpectralDescent
 
 Make = Callable[..., MatrixOptimizer]
 KINDS: dict[str, Make] = {
@@ -22,6 +22,7 @@ KINDS: dict[str, Make] = {
         params, lr=lr, nesterov=False, orthogonalizer="polar_express", adjust_lr_fn="spectral"
     ),
     "spectral descent": lambda params, lr=0.02: SpectralDescent(params, lr, weight_decay=0.1),
+    "sgd": lambda params, lr=0.02: MemberSGD(params, lr=lr, momentum=0.9),
     "smoothed": lambda params, lr=0.02: SpectralDescent(params, lr, beta=0.5),
 }
 SHAPES = [(5, 7), (8, 3), (5, 7), (2, 3, 6, 6), (8, 3), (18, 20)]

@@ -1,0 +1,171 @@
+"""LoRA: models that are trained go on as frozen weights with low-rank adapters beside them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+
+from geometry.errors import require_positive, require_positive_int
+from geometry.names import unknown_name
+from simulate.tasks.architecture import Architecture
+from simulate.tasks.layers import AdapterLayer, DenseLayer
+from simulate.tasks.orthogonal_start import ADAPTERS, Streams
+from simulate.tasks.transformer import Block, CharacterTransformer, require_place
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """Dense models after their training, members of one ensemble.
+
+    Args:
+        model: E members; it is copied, so that training it further changes nothing here.
+        seeds: of the members, by which they are chosen.
+
+    Raises:
+        ValueError: a model with low-rank layers or adapters, another number of seeds than members,
+            or a seed twice.
+    """
+
+    model: CharacterTransformer
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.model.roles().pairs:
+            raise ValueError(
+                "pretrained: a model of dense layers alone is expected, got one with low-rank "
+                f"layers or adapters, {self.architecture}"
+            )
+        if len(self.seeds) != self.model.members or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(
+                f"seeds: a different one for each of the {self.model.members} pretrained models "
+                f"is expected, got {self.seeds}"
+            )
+        object.__setattr__(self, "model", copy.deepcopy(self.model))
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of every model."""
+        return self.model.architecture
+
+    def places(self, seeds: Sequence[int]) -> list[int]:
+        """Which models members with these seeds start from: that of their seed, or the only one.
+
+        Raises:
+            ValueError: of several models none has the seed.
+        """
+        if len(self.seeds) == 1:
+            return [0] * len(seeds)
+        missing = sorted(set(seeds) - set(self.seeds))
+        if missing:
+            raise ValueError(
+                f"seeds of pretrained models, {self.seeds}, are expected, got {missing}"
+            )
+        return [self.seeds.index(seed) for seed in seeds]
+
+    def digest(self) -> str:
+        """SHA-256 of all weights and seeds, in hexadecimal."""
+        sha = hashlib.sha256(repr(self.seeds).encode())
+        for name, weight in self.model.state_dict().items():
+            sha.update(
+                name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            )
+        return sha.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankAdaptation:
+    """LoRA on some layers of pretrained models: W + scale B A, of which B and A are trained.
+
+    B begins at zero, so that a member begins as the pretrained model, and the entries of A as
+    Gaussian with deviation n^(-1/2). Everything else, embeddings too, is frozen.
+
+    Args:
+        pretrained: the models that members start from; see ``Pretrained.places``.
+        rank: r, of every adapter, 1 to min(m, n).
+        layers: names in ``Architecture.layers``, in every block.
+        scale: alpha / r in the notation of Hu et al., > 0.
+
+    Raises:
+        ValueError: values out of these ranges, unknown layers, none, or one twice.
+
+    Reference: Hu et al., LoRA, arXiv 2106.09685.
+    """
+
+    pretrained: Pretrained
+    rank: int = 8
+    layers: tuple[str, ...] = ("query", "value")
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive_int("rank", self.rank)
+        require_positive("scale", self.scale)
+        sizes = self.architecture.layers
+        for name in self.layers:
+            if name not in sizes:
+                raise unknown_name("layer", name, sizes)
+            if self.rank > min(sizes[name]):
+                raise ValueError(
+                    f"rank: at most min(m, n) = {min(sizes[name])} of the layer {name!r} is "
+                    f"expected, got {self.rank}"
+                )
+        if not self.layers or len(set(self.layers)) != len(self.layers):
+            raise ValueError(
+                f"layers: different names, at least one, are expected, got {self.layers}"
+            )
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the pretrained models."""
+        return self.pretrained.architecture
+
+    def described(self) -> dict[str, Any]:
+        """Plain values that differ where adaptations do."""
+        return {
+            "rank": self.rank,
+            "layers": sorted(self.layers),
+            "scale": self.scale,
+            "pretrained": self.pretrained.digest(),
+        }
+
+    def model(
+        self,
+        seeds: Sequence[int],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> CharacterTransformer:
+        """E members that begin as the pretrained models do.
+
+        A member is a function of its seed alone, bit for bit; the adapter of a layer does not
+        depend on which others there are, and those of a smaller rank are parts of greater ones.
+
+        Args:
+            seeds: one a member, of the adapters and of the choice among pretrained models.
+            dtype, device: of all parameters.
+
+        Raises:
+            ValueError: as ``CharacterTransformer`` does, and a seed that no model has.
+        """
+        require_place(seeds, dtype, torch.device(device))
+        places = self.pretrained.places(seeds)
+        model = copy.deepcopy(self.pretrained.model)
+        for p in model.parameters():
+            p.requires_grad_(False)
+            p.data = p.data[places]
+        streams = Streams(seeds, ADAPTERS)
+        for block in model.blocks:
+            self._adapt(cast("Block", block), streams)
+        return model.to(device=device, dtype=dtype)
+
+    def _adapt(self, block: Block, streams: Streams) -> None:
+        for name, (m, n) in self.architecture.layers.items():
+            drawn = streams.gaussian(min(m, n), n)[:, : self.rank] / n**0.5
+            if name in self.layers:
+                B = torch.zeros(len(drawn), m, self.rank)
+                weight = cast("DenseLayer", block.layers[name]).weight
+                block.layers[name] = AdapterLayer(weight, B, drawn, self.scale)
