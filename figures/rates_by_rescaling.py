@@ -8,14 +8,14 @@ from figures.figure import Figure, Sources
 from figures.loss_curves import loss_panels
 
 CLAIM = "lora-muon.best-rate-rescaling"
-RIVALS = {"Muon on each factor": "per-factor Muon", "Spectron": "Spectron", "AdamW": "AdamW"}
+CONTROLS = {"Muon on each factor": "per-factor Muon", "AdamW": "AdamW"}
 
 
 def draw(sources: Sources) -> Drawing:
     """One panel a contestant, one curve a rescaling."""
     check = sources.check(CLAIM)
-    rows = {"LoRA-Muon": check}
-    rows |= {text: sources.control(CLAIM, name) for name, text in RIVALS.items()}
+    rows = {"LoRA-Muon": check, "Spectron": check.within("Spectron")}
+    rows |= {text: sources.control(CLAIM, name) for name, text in CONTROLS.items()}
     return loss_panels(rows, [f"$c = {c:g}$" for c in check["rescalings"]])
 
 
@@ -24,8 +24,8 @@ FIGURE = Figure(
     title="Learning rates by the size of the factors",
     caption="Validation loss after training against learning rate, on a logarithmic axis, from the "
     "factors (cB, A/c), by c. Points are seeds, lines their means; a diamond is the best rate, the "
-    "bar through it its 95% interval. From the left LoRA-Muon, whose curves coincide, then the "
-    "controls: Muon on each factor, Spectron and AdamW.",
+    "bar through it its 95% interval. From the left LoRA-Muon, whose curves coincide, "
+    "Spectron, and the controls, Muon on each factor and AdamW.",
     claims=(CLAIM,),
     draw=draw,
 )

@@ -10,6 +10,7 @@ About the Bootstrap, arXiv 1411.5279).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,17 +55,41 @@ class BestRate:
         Raises:
             ValueError: another number of resamples or of seeds.
         """
-        if (len(self.resamples), self.seeds) != (len(other.resamples), other.seeds):
-            raise ValueError(
-                "the same resamples of the same seeds are expected; given "
-                f"{len(self.resamples)} of {self.seeds} and {len(other.resamples)} of {other.seeds}"
-            )
+        _require_paired([self, other])
         logs = np.log(self.resamples / other.resamples)
         return _interval(logs, self.confidence, self.seeds)
 
     def overlaps(self, other: BestRate) -> bool:
         """Whether the intervals have a rate in common."""
         return self.low <= other.high and other.low <= self.high
+
+
+def exponent(bests: Sequence[BestRate], sizes: Sequence[float]) -> tuple[float, float, float]:
+    """The exponent p of rate ~ size^p, by least squares in logarithms, and its interval's ends.
+
+    Args:
+        bests: of two sizes or more, paired as in ``BestRate.ratio_to``.
+        sizes: positive, one for each.
+
+    Raises:
+        ValueError: fewer than two different sizes; resamples that are not paired.
+    """
+    logs = np.log(np.asarray(sizes, dtype=float))
+    if len(bests) != len(logs) or not np.ptp(logs) > 0:
+        raise ValueError(f"a size for each of two best rates or more is expected; given {sizes}")
+    _require_paired(bests)
+    weights = (logs - logs.mean()) / np.square(logs - logs.mean()).sum()
+    slope = float(weights @ np.log([best.rate for best in bests]))
+    drawn = weights @ np.log([best.resamples for best in bests])
+    low, high = np.log(_interval(drawn, bests[0].confidence, bests[0].seeds))
+    return slope, float(low), float(high)
+
+
+def _require_paired(bests: Sequence[BestRate]) -> None:
+    made = {(len(best.resamples), best.seeds) for best in bests}
+    if len(made) > 1:
+        given = " and ".join(f"{count} of {seeds}" for count, seeds in sorted(made))
+        raise ValueError(f"the same resamples of the same seeds are expected; given {given}")
 
 
 def best_rate(

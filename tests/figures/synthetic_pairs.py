@@ -149,21 +149,24 @@ def _curves(rng: np.random.Generator, seeds: int, best: Array, least: Array) -> 
     }
 
 
+def _grouped(rows: dict[str, Arrays]) -> Arrays:
+    """Arrays of several contestants, those of all but the first after its name and a slash."""
+    return {
+        (f"{group}/{name}" if number else name): values
+        for number, (group, arrays) in enumerate(rows.items())
+        for name, values in arrays.items()
+    }
+
+
 def lr_transfer_rank(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
     ranks = np.array([0, 2, 8, 32])
     least = np.array([0.9, 1.5, 1.3, 1.0])
-    moves = {"": 0.1, "Muon on each factor/": 0.04, "AdamW/": 0.015, "Spectron": 0.2}
+    moves = {"LoRA-Muon": 0.1, "Muon on each factor": 0.04, "Spectron": 0.2, "AdamW": 0.015}
     rows = {
         name: _curves(rng, seeds, best * np.array([1, 1.3, 0.8, 0.9]), least) | {"ranks": ranks}
         for name, best in moves.items()
     }
-    check = {
-        f"{group}{name}": values
-        for group, arrays in rows.items()
-        if group != "Spectron"
-        for name, values in arrays.items()
-    }
-    return {"check": check, "control/Spectron": rows["Spectron"]}
+    return {"check": _grouped(rows)}
 
 
 def lr_transfer_size(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
@@ -178,13 +181,13 @@ def lr_transfer_size(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
 
 def best_rate_rescaling(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
     scales, least = np.array([1.0, 3.0, 9.0, 27.0]), np.full(4, 1.2)
-    moved = {"Spectron": 0.1 * scales**0.7, "Muon on each factor": 0.05 * scales**0.3}
-    rows = {"check": 0.1 * np.ones(4), "control/AdamW": 0.02 * scales**0.3}
-    rows |= {f"control/{name}": best for name, best in moved.items()}
-    return {
-        name: _curves(rng, seeds, best, least) | {"rescalings": scales}
-        for name, best in rows.items()
+    moves = {"LoRA-Muon": 0.0, "Spectron": -0.3, "AdamW": -0.3, "Muon on each factor": -0.7}
+    rows = {
+        name: _curves(rng, seeds, 0.1 * scales**power, least) | {"rescalings": scales}
+        for name, power in moves.items()
     }
+    controls = {f"control/{name}": rows.pop(name) for name in ("Muon on each factor", "AdamW")}
+    return {"check": _grouped(rows), **controls}
 
 
 EVIDENCE = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simulate.best_rate import best_rate
+from simulate.best_rate import best_rate, exponent
 
 RATES = 10.0 ** np.arange(-3.0, 0.5, 0.5)
 Array = NDArray[np.float64]
@@ -109,8 +109,26 @@ def test_the_ratio_of_two_best_rates_has_an_interval_of_its_own() -> None:
     noisy = [best_rate(RATES, losses(best, 0.02, 8, draw)) for best, draw in ((0.02, 7), (0.06, 8))]
     low, high = noisy[1].ratio_to(noisy[0])
     assert 1 < low < 3 < high
-    with pytest.raises(ValueError, match="given 10000 of 8 and 10000 of 6"):
+    with pytest.raises(ValueError, match="given 10000 of 6 and 10000 of 8"):
         one.ratio_to(best_rate(RATES, losses(0.02, 0.1, 6, 5)))
+
+
+def test_the_exponent_of_a_power_law_is_found_with_its_interval() -> None:
+    sizes = [32, 64, 128]
+    exact = [best_rate(RATES, losses(0.64 / size, 0.0, 3, 0)) for size in sizes]
+    assert exponent(exact, sizes) == pytest.approx((-1.0, -1.0, -1.0), abs=1e-9)
+    noisy = [
+        best_rate(RATES, losses(0.64 / size, 0.02, 8, draw)) for draw, size in enumerate(sizes)
+    ]
+    slope, low, high = exponent(noisy, sizes)
+    assert -1.3 < low < -1.0 < high < -0.7
+    assert low < slope < high
+    with pytest.raises(
+        ValueError, match=r"two best rates or more is expected; given \[32, 32, 32\]"
+    ):
+        exponent(noisy, [32, 32, 32])
+    with pytest.raises(ValueError, match="given 10000 of 3 and 10000 of 8"):
+        exponent([exact[0], noisy[1]], [32, 64])
 
 
 def test_wrong_input_is_told() -> None:
