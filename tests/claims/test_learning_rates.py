@@ -39,7 +39,9 @@ def tiny(identifier: str) -> Setting:
     return replace(claim, tiers={"full": TINY}).setting("full", 0)
 
 
-def planted(monkeypatch: pytest.MonkeyPatch, best: dict[int | None, float], **least: float) -> None:
+def planted(
+    monkeypatch: pytest.MonkeyPatch, best: dict[int | None, float], rank_2: float = 0.0
+) -> None:
     """Sweeps whose curves are parabolas, with the best rates by rank."""
 
     def curves(study: Study, lines: Sequence[Line]) -> list[Curve]:
@@ -48,7 +50,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, best: dict[int | None, float], **le
             rank = line.architecture.rank
             curve = (np.log10(RATES / best[rank])) ** 2
             seeds = 1e-3 * np.random.default_rng(rank or 0).standard_normal((len(RATES), 6))
-            extra = least.get(f"steps_{line.steps}", least.get(f"rank_{rank}", 0.0))
+            extra = rank_2 if rank == 2 else 0.0
             losses = 1.0 + extra + curve[:, None] + seeds
             made.append(Curve(line, RATES, losses, np.full(losses.shape, -1), False, 0.0))
         return made
@@ -94,27 +96,27 @@ def test_low_rank_against_dense_is_judged_by_the_paired_difference(
 ) -> None:
     setting = tiny("lora-muon.rank-32-beats-dense")
     best: dict[int | None, float] = {None: 0.1, 2: 0.1}
-    planted(monkeypatch, best, rank_2=0.05)
-    evidence = compute_matched.check_dense(setting)
+    planted(monkeypatch, best, rank_2=-0.05)
+    evidence = compute_matched.check_operations(setting)
     assert evidence.holds
-    assert evidence.arrays["excess"].mean(1) == pytest.approx([0.05, 0.05], abs=2e-3)
-    assert [m.value for m in evidence.measurements] == pytest.approx([0.05, 0.05], abs=4e-3)
-    assert evidence.counterexample is not None
-    # With the same loss, and a smaller one, nothing is refuted.
-    for extra in (0.0, -0.05):
+    assert evidence.arrays["excess"].mean() == pytest.approx(-0.05, abs=2e-3)
+    assert evidence.measurements[0].value == pytest.approx(-0.05, abs=4e-3)
+    # With the same loss, and a larger one, it does not beat anything.
+    for extra in (0.0, 0.05):
         planted(monkeypatch, best, rank_2=extra)
-        assert not compute_matched.check_dense(setting).holds
+        assert not compute_matched.check_operations(setting).holds
 
 
 def test_forward_operations_are_matched() -> None:
     study = Study(tiny("lora-muon.rank-32-beats-dense"))
     (dense,) = study.lines(MUON)
     (low,) = study.lines(LORA_MUON, rank=[2])
-    evidence = compute_matched.check_dense(study.setting)
-    _, tokens, operations = evidence.arrays["steps"].tolist()
-    assert tokens == dense.steps
+    steps = compute_matched.check_operations(study.setting).arrays["steps"].tolist()
     ratio = dense.architecture.forward_flops / low.architecture.forward_flops
-    assert abs(operations - dense.steps * ratio) <= 0.5
+    assert steps[0] == dense.steps
+    assert abs(steps[1] - dense.steps * ratio) <= 0.5
+    tokens = compute_matched.control_tokens(study.setting).arrays["steps"].tolist()
+    assert tokens == [dense.steps, dense.steps]
 
 
 @pytest.mark.parametrize("identifier", TRAINED)
