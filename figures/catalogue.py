@@ -14,6 +14,7 @@ from figures import (
     saddles_and_rates,
     scale_dependence,
     singular_values,
+    step_time,
     tangent_share,
 )
 from figures.figure import Figure
@@ -31,4 +32,5 @@ FIGURES: tuple[Figure, ...] = (
     gram_and_qr.FIGURE,
     tangent_share.FIGURE,
     scale_dependence.FIGURE,
+    step_time.FIGURE,
 )

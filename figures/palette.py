@@ -38,6 +38,7 @@ GRADIENT = Ink("#D55E00", "--", "s")
 LORA_MUON = Ink("#0072B2", "-", "o")
 SPECTRON = Ink("#D55E00", "--", "s")
 FACTOR_MUON = Ink("#009E73", "-.", "^")
+LORA_RITE = Ink("#CC79A7", "--", "v")
 SIGNS = Ink("#882255", ":", "D")
 CASES = (Ink("#0072B2", "-", "o"), Ink("#D55E00", "--", "s"), Ink("#009E73", "-.", "^"))
 

@@ -5,7 +5,15 @@ Manifold, arXiv 2606.12921; Janson, Oyallon, Belilovsky 2026, Stabilizing Native
 Pretraining, arXiv 2602.12429; Yen et al. 2024, LoRA Done RITE, arXiv 2410.20625.
 """
 
-from claims.lora_muon import gauges, rescaling, rivals, scales, split_problem, two_forms
+from claims.lora_muon import (
+    gauges,
+    rescaling,
+    rivals,
+    scales,
+    split_problem,
+    step_time,
+    two_forms,
+)
 
 CLAIMS = (
     *split_problem.CLAIMS,
@@ -14,4 +22,5 @@ CLAIMS = (
     *scales.CLAIMS,
     *rivals.CLAIMS,
     *rescaling.CLAIMS,
+    *step_time.CLAIMS,
 )

@@ -21,7 +21,7 @@ from geometry.lora import (
 )
 from geometry.polar import msign, orthogonalize
 from geometry.scaling import unit_roundoff
-from simulate.tracing import Trace
+from simulate.step_costs import Trace
 from tests.geometry.test_msign import random_matrices, with_spectrum
 
 Pair = tuple[Tensor, Tensor]
