@@ -13,6 +13,7 @@ import torch
 import typer
 from rich.console import Console
 
+from benchmarks import ensembles as together
 from benchmarks import steps as optimizers_steps
 from benchmarks.peers import PEERS
 from benchmarks.references import References
@@ -117,6 +118,41 @@ def optimizer_steps(
         verdict = "met" if found >= least else "MISSED"
         console.print(f"{size} x {size}, r = {rank}: {found:.1f}, at least {least:g}: {verdict}")
         raise typer.Exit(int(found < least))
+
+
+@app.command()
+def ensembles(
+    widths: Annotated[
+        list[int] | None, typer.Option("--width", min=8, help="Of the model.")
+    ] = None,
+    members: Annotated[int, typer.Option(min=2, help="Of an ensemble.")] = 16,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed steps of the ensemble.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, help="Cores and threads.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the record.")] = Path("out/benchmarks"),
+) -> None:
+    """Tokens a second of an ensemble beside those of its members, each trained alone.
+
+    The exit status is 1 where an ensemble of width 64 is not three times as fast.
+    """
+    keep_to(threads)
+    widths = widths or [32, 64]
+    odd = [width for width in widths if width % together.HEADS]
+    if odd:
+        raise typer.BadParameter(
+            f"multiples of {together.HEADS}, the number of heads, are expected; given {odd[0]}",
+            param_hint="--width",
+        )
+    rows = list(together.ensembles(widths, members, repeats, _teller()))
+    console = _console()
+    console.print(together.table(rows, threads))
+    together.record(out / "ensembles.json", rows, threads)
+    missed = together.missed(rows)
+    for row in missed:
+        console.print(
+            f"width {row.width}, {row.contestant}: {row.ratio:.1f}, at least {together.BAR[1]:g}: "
+            "MISSED"
+        )
+    raise typer.Exit(int(bool(missed)))
 
 
 def keep_to(threads: int) -> None:

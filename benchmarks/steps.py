@@ -1,31 +1,31 @@
 """What a step of an optimiser of low-rank products costs beside one of the dense matrix.
 
-Every contestant moves one 2-D product: a pair of factors, or the m x m matrix itself. Of its
-steps in a row the fastest counts.
+Every contestant moves one 2-D product: a pair of factors, or the m x m matrix itself. Those of a
+size and rank take turns; of the steps of each the fastest counts.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from rich.table import Table
 from torch import nn
+from torch.optim import Optimizer
 
 from benchmarks.report import counted
 from claims.results.strict_json import write_json
 from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Muon, Spectron
-from simulate.tracing import Trace, numbers_kept
+from simulate.step_costs import Trace, numbers_kept, step_times, with_gradient
 
 # LoRA-Muon's step against the dense one, at this size and rank.
 BAR = (4096, 16, 20.0)
 DENSE = "Muon, dense, five Newton-Schulz steps"
 OURS = "LoRA-Muon"
 
-Make = Callable[[list[tuple[nn.Parameter, nn.Parameter]]], torch.optim.Optimizer]
+Make = Callable[[list[tuple[nn.Parameter, nn.Parameter]]], Optimizer]
 
 
 def _flat(pairs: list[tuple[nn.Parameter, nn.Parameter]]) -> list[nn.Parameter]:
@@ -52,7 +52,8 @@ class StepRow:
     """A contestant at one size and rank.
 
     Attributes:
-        seconds: of a step, the best. largest: entries of the largest tensor that a step made.
+        seconds: of a step, the best. largest: entries of the largest tensor that a step made;
+            largest_bytes: of the one that takes the most memory.
         kept: numbers of the optimiser's state.
     """
 
@@ -61,6 +62,7 @@ class StepRow:
     contestant: str
     seconds: float
     largest: int
+    largest_bytes: int
     kept: int
 
 
@@ -70,36 +72,32 @@ def steps(
     """Every contestant at every size and rank, in float32."""
     for size in sizes:
         say(f"{size} x {size}: {DENSE}")
-        W = _drawn(size, size)
-        dense = Muon([W], orthogonalizer="muon", ns_steps=5)
-        yield _measured(dense, size, None, DENSE, max(1, repeats // 5))
-        del W, dense
+        dense = Muon([with_gradient(size, size)], orthogonalizer="muon", ns_steps=5)
+        yield from _measured({DENSE: dense}, size, None, max(1, repeats // 5))
+        del dense
         for rank in ranks:
-            for name, make in FACTORED.items():
-                say(f"{size} x {size}, r = {rank}: {name}")
-                optimizer = make([(_drawn(size, rank), _drawn(rank, size))])
-                yield _measured(optimizer, size, rank, name, repeats)
-
-
-def _drawn(*shape: int) -> nn.Parameter:
-    generator = torch.Generator().manual_seed(shape[0] + shape[1])
-    drawn = nn.Parameter(torch.randn(shape, generator=generator))
-    drawn.grad = torch.randn(shape, generator=generator)
-    return drawn
+            say(f"{size} x {size}, r = {rank}: {', '.join(FACTORED)}")
+            optimizers = {
+                name: make([(with_gradient(size, rank), with_gradient(rank, size, seed=1))])
+                for name, make in FACTORED.items()
+            }
+            yield from _measured(optimizers, size, rank, repeats)
 
 
 def _measured(
-    optimizer: torch.optim.Optimizer, size: int, rank: int | None, name: str, repeats: int
-) -> StepRow:
-    # The first makes the state, and is looked at; no other is.
-    with Trace() as seen:
-        optimizer.step()
-    taken = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        optimizer.step()
-        taken.append(time.perf_counter() - began)
-    return StepRow(size, rank, name, min(taken), seen.largest, numbers_kept(optimizer))
+    optimizers: Mapping[str, Optimizer], size: int, rank: int | None, repeats: int
+) -> Iterator[StepRow]:
+    looked_at = {}
+    for name, optimizer in optimizers.items():
+        # The first makes the state, and is looked at; no other is.
+        with Trace() as looked_at[name]:
+            optimizer.step()
+    taken = step_times(optimizers, repeats)
+    for name, optimizer in optimizers.items():
+        seconds, seen = min(taken[name]), looked_at[name]
+        yield StepRow(
+            size, rank, name, seconds, seen.largest, seen.largest_bytes, numbers_kept(optimizer)
+        )
 
 
 def ratio(rows: Sequence[StepRow]) -> float | None:
@@ -120,6 +118,7 @@ def table(rows: Sequence[StepRow], threads: int) -> Table:
         "ms",
         "dense / this",
         "largest / m^2",
+        "bytes / 4 m^2",
         "kept / m^2",
     ):
         drawn.add_column(heading, justify="left" if heading == "contestant" else "right")
@@ -132,6 +131,7 @@ def table(rows: Sequence[StepRow], threads: int) -> Table:
             f"{1e3 * row.seconds:.2f}",
             f"{dense[row.size] / row.seconds:.1f}",
             f"{row.largest / row.size**2:.4f}",
+            f"{row.largest_bytes / row.size**2 / 4:.4f}",
             f"{row.kept / row.size**2:.4f}",
             end_section=row.contestant == list(FACTORED)[-1],
         )

@@ -18,6 +18,7 @@ from figures import (
     saddles_and_rates,
     scale_dependence,
     singular_values,
+    step_time,
     tangent_share,
 )
 from figures.figure import Figure
@@ -39,4 +40,5 @@ FIGURES: tuple[Figure, ...] = (
     rates_by_size.FIGURE,
     rates_by_rescaling.FIGURE,
     adapter_spectra.FIGURE,
+    step_time.FIGURE,
 )

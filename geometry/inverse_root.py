@@ -15,8 +15,14 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from geometry.errors import require_finite, require_matrices, require_nonnegative
+from geometry.errors import (
+    require_finite,
+    require_matrices,
+    require_nonnegative,
+    require_square,
+)
 from geometry.names import unknown_name
+from geometry.newton_schulz import OddPolynomial
 from geometry.scaling import compute_dtype, power_of_two_normalize
 
 # Cesista et al., arXiv 2606.12921, appendix B.4, Table 2, with the safety of Algorithm 4.
@@ -30,6 +36,7 @@ _TABLE = (
     (1.875, -1.25, 0.375),
 )
 _SAFETY = 1.001
+_STEPS = tuple(OddPolynomial((a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5)) for a, b, c in _TABLE)
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,15 @@ class InverseRoot:
 
     Attributes:
         of: (X, damping) to the root, for X (..., r, n) of a common size.
+        of_gram: (S, damping, cutoff) to the root from the Gram matrix S (..., r, r); undamped,
+            directions below cutoff times the largest are dropped.
         default_damping: what damping=None means.
         source: the paper or text that defines it.
     """
 
     name: str
     of: Callable[[Tensor, float], Tensor]
+    of_gram: Callable[[Tensor, float, float], Tensor]
     default_damping: float
     source: str
 
@@ -75,6 +85,42 @@ def inverse_root(X: Tensor, method: str = "svd", *, damping: float | None = None
     """
     require_matrices("X", X)
     require_finite("X", X)
+    declared, eps = _declared(method, damping)
+    computed = X.to(compute_dtype(X.dtype))
+    common = power_of_two_normalize(computed)
+    root = declared.of(common, eps)
+    # The root of X is that of the common size over the power of two between them.
+    peak, raised = (x.abs().amax((-2, -1), keepdim=True) for x in (computed, common))
+    return (root * torch.where(peak > 0, raised / peak, 0.0)).to(X.dtype)
+
+
+def root_of_gram(
+    S: Tensor, method: str = "svd", *, damping: float | None = None, cutoff: float
+) -> Tensor:
+    """The same root from the Gram matrix S = X X^T itself: relative error u cond(X)^2.
+
+    Nothing is brought to a common size, and entries are not looked at: S must be finite, and its
+    square must not overflow. Made for Gram matrices in a wider dtype than X has. "svd" and "eigh"
+    are the same here.
+
+    Args:
+        S: (..., r, r), symmetric, positive semidefinite up to rounding.
+        method, damping: as for :func:`inverse_root`.
+        cutoff: undamped, directions with s_i^2 <= cutoff s_1^2 are dropped.
+
+    Returns:
+        (..., r, r), dtype and device of S; 0 where S is 0.
+
+    Raises:
+        ValueError: as there for method and damping; S not square.
+    """
+    require_square("S", S)
+    declared, eps = _declared(method, damping)
+    return declared.of_gram(S, eps, cutoff)
+
+
+def _declared(method: str, damping: float | None) -> tuple[InverseRoot, float]:
+    """The method and the damping that is meant."""
     if method not in INVERSE_ROOTS:
         raise unknown_name("method", method, INVERSE_ROOTS)
     declared = INVERSE_ROOTS[method]
@@ -85,16 +131,13 @@ def inverse_root(X: Tensor, method: str = "svd", *, damping: float | None = None
             f"damping must be at least {declared.default_damping:g} for method {method!r}, "
             f"got {eps:g}"
         )
-    computed = X.to(compute_dtype(X.dtype))
-    common = power_of_two_normalize(computed)
-    root = declared.of(common, eps)
-    # The root of X is that of the common size over the power of two between them.
-    peak, raised = (x.abs().amax((-2, -1), keepdim=True) for x in (computed, common))
-    return (root * torch.where(peak > 0, raised / peak, 0.0)).to(X.dtype)
+    return declared, eps
 
 
 def _by_svd(X: Tensor, damping: float) -> Tensor:
-    U, s, _ = torch.linalg.svd(X, full_matrices=X.shape[-2] > X.shape[-1])
+    # X^T = Q T has X's singular values in T, which is r x r where X is wide.
+    T = torch.linalg.qr(X.mT, mode="r").R
+    U, s, _ = torch.linalg.svd(T.mT, full_matrices=X.shape[-2] > X.shape[-1])
     if s.shape[-1] < X.shape[-2]:
         s = torch.nn.functional.pad(s, (0, X.shape[-2] - s.shape[-1]))
     square = s.square()
@@ -103,8 +146,12 @@ def _by_svd(X: Tensor, damping: float) -> Tensor:
 
 
 def _by_eigh(X: Tensor, damping: float) -> Tensor:
-    w, V = torch.linalg.eigh(X @ X.mT)
-    kept = w > X.shape[-2] * torch.finfo(X.dtype).eps * w[..., -1:]
+    return _of_eigenvectors(X @ X.mT, damping, X.shape[-2] * torch.finfo(X.dtype).eps)
+
+
+def _of_eigenvectors(S: Tensor, damping: float, cutoff: float) -> Tensor:
+    w, V = torch.linalg.eigh(S)
+    kept = w > cutoff * w[..., -1:]
     return _assembled(V, w.clamp_min(0), kept, damping, w.clamp_min(0).sqrt())
 
 
@@ -120,23 +167,35 @@ def _assembled(V: Tensor, w: Tensor, kept: Tensor, damping: float, root: Tensor)
 
 
 def _by_products(X: Tensor, damping: float) -> Tensor:
-    S = X @ X.mT
-    norm = torch.linalg.matrix_norm(S, keepdim=True)
+    return _of_products(X @ X.mT, damping, 0.0)
+
+
+def _of_products(S: Tensor, damping: float, cutoff: float) -> Tensor:
+    # Damped throughout, so nothing is cut off. Three dimensions: see newton_schulz_weight.
+    P = S.reshape(-1, *S.shape[-2:])
+    norm = torch.linalg.matrix_norm(P, keepdim=True)
     identity = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
-    P, root = S / torch.where(norm > 0, norm, 1.0) + damping * identity, identity
-    for a, b, c in _TABLE:
-        W = a / _SAFETY * identity + b / _SAFETY**3 * P + c / _SAFETY**5 * (P @ P)
-        root = root @ W
-        P = P @ W @ W
+    P = torch.add(P / torch.where(norm > 0, norm, 1.0), identity, alpha=damping)
+    root = W = _STEPS[0].over_x(P)
+    for step in _STEPS[1:]:
+        P = torch.bmm(torch.bmm(P, W), W)
         P = (P + P.mT) / 2
-    return torch.where(norm > 0, root / norm.sqrt(), 0.0)
+        W = step.over_x(P)
+        root = torch.bmm(root, W)
+    return torch.where(norm > 0, root / norm.sqrt(), 0.0).reshape(S.shape)
 
 
 _DECLARED = (
-    InverseRoot("svd", _by_svd, 0.0, "of X: Higham, Functions of Matrices, chapter 6"),
-    InverseRoot("eigh", _by_eigh, 0.0, "of X X^T: Higham, Functions of Matrices, chapter 6"),
     InverseRoot(
-        "newton_schulz", _by_products, 1e-5, "Cesista et al., arXiv 2606.12921, Algorithm 4"
+        "svd", _by_svd, _of_eigenvectors, 0.0, "of X: Higham, Functions of Matrices, chapter 6"
+    ),
+    InverseRoot("eigh", _by_eigh, _of_eigenvectors, 0.0, "of X X^T: Higham, as above"),
+    InverseRoot(
+        "newton_schulz",
+        _by_products,
+        _of_products,
+        1e-5,
+        "Cesista et al., arXiv 2606.12921, Algorithm 4",
     ),
 )
 

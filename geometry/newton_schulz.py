@@ -32,16 +32,24 @@ class OddPolynomial:
     def apply_to_matrix(self, X: Tensor) -> Tensor:
         """U p(S) V^T for X = U S V^T of shape (..., m, n), best with m <= n.
 
-        Matrix products only: X <- c_1 X + (c_3 A + c_5 A^2 + ...) X with A = X X^T.
+        Matrix products only: X <- (c_1 I + c_3 A + c_5 A^2 + ...) X with A = X X^T.
         """
-        linear, *higher = self.coefficients
-        if not higher:
-            return linear * X
-        A = X @ X.mT
-        B = higher[-1] * A
-        for c in reversed(higher[:-1]):
-            B = c * A + B @ A
-        return linear * X + B @ X
+        return self.over_x(X @ X.mT) @ X
+
+    def over_x(self, S: Tensor) -> Tensor:
+        """p(x) / x as a function of x^2: c_1 I + c_3 S + c_5 S^2 + ... of S (..., r, r).
+
+        p(X) = X over_x(X^T X) = over_x(X X^T) X.
+        """
+        identity = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+        *lower, last = self.coefficients
+        if not lower:
+            return last * identity.expand_as(S)
+        square = S.reshape(-1, *S.shape[-2:])
+        value = torch.add(last * square, identity, alpha=lower[-1])
+        for c in reversed(lower[:-1]):
+            value = torch.baddbmm(identity.expand_as(square), value, square, beta=c)
+        return value.reshape(S.shape)
 
 
 def frobenius_normalize(G: Tensor) -> Tensor:
@@ -83,3 +91,31 @@ def newton_schulz(G: Tensor, polynomials: Iterable[OddPolynomial]) -> Tensor:
     for polynomial in polynomials:
         X = polynomial.apply_to_matrix(X)
     return X.mT if tall else X
+
+
+def newton_schulz_weight(S: Tensor, polynomials: Iterable[OddPolynomial]) -> Tensor:
+    """K with newton_schulz(X, polynomials) = X K, from the Gram matrix S = X^T X alone.
+
+    X is multiplied once, where the iteration multiplies it twice a step. A Gram matrix has the
+    squares of the singular values, so those below about sqrt(u) ||X||_F are lost, which the
+    iteration on X keeps down to u ||X||_F: S belongs into a dtype of twice the digits of X.
+
+    Args:
+        S: (..., r, r), symmetric and positive semidefinite: the polynomials magnify a negative
+            eigenvalue beyond bound, also one that rounding made.
+        polynomials: applied in order, at least one.
+
+    Returns:
+        (..., r, r), dtype and device of S; 0 where S is 0.
+    """
+    first, *others = polynomials
+    # Three dimensions throughout: batches of more are folded and unfolded in every product.
+    left = S.reshape(-1, *S.shape[-2:])
+    square = left.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+    left = left / torch.where(square > 0, square, 1.0)
+    weight = factor = first.over_x(left)
+    for polynomial in others:
+        left = torch.bmm(torch.bmm(factor, left), factor)
+        factor = polynomial.over_x(left)
+        weight = torch.bmm(weight, factor)
+    return torch.where(square > 0, weight / square.sqrt(), 0.0).reshape(S.shape)

@@ -12,6 +12,7 @@ from claims.lora_muon import (
     rivals,
     scales,
     split_problem,
+    step_time,
     transfer,
     two_forms,
 )
@@ -25,4 +26,5 @@ CLAIMS = (
     *rescaling.CLAIMS,
     *transfer.CLAIMS,
     *compute_matched.CLAIMS,
+    *step_time.CLAIMS,
 )

@@ -26,7 +26,7 @@ from claims.lora_muon.matrices import (
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair
 from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite
-from simulate.tracing import Trace, numbers_kept
+from simulate.step_costs import Trace, numbers_kept
 
 PAPER = "lora-muon"
 ETA = 0.1

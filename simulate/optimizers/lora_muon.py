@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from geometry.gauge import Pair
 from geometry.inverse_root import INVERSE_ROOTS, inverse_root
-from geometry.lora import split_direction, split_step
+from geometry.lora import split_direction, split_direction_by_gram, split_step
 from geometry.names import unknown_name
 from simulate.optimizers.orthogonalizing import OrthogonalizingPairOptimizer, orthogonalizer_of
 from simulate.optimizers.pair_optimizer import (
@@ -42,6 +43,10 @@ class LoRAMuon(OrthogonalizingPairOptimizer):
             own. damping: relative; None for the root's default.
         scale: of the adapter, alpha / r. Orthogonalisation cancels it in the gradients, so the
             directions are divided by it.
+
+    Below float64 the direction is made of Gram matrices in float64
+    (:func:`geometry.lora.split_direction_by_gram`), so it carries one rounding; "svd" and "eigh"
+    are one root then. float64 factors are factorised themselves.
 
     Memory: the first moments, (m + n) r numbers a pair; nothing of the size of W is made.
 
@@ -85,15 +90,34 @@ class LoRAMuon(OrthogonalizingPairOptimizer):
         D_B, D_A = self.direction(batch, moments)
         B, A = batch.factors
         scale = group["scale"]
-        factors = split_step(B, A, D_B / scale, D_A / scale, group["lr"], group["weight_decay"])
+        if scale != 1:
+            D_B, D_A = D_B / scale, D_A / scale
+        factors = split_step(B, A, D_B, D_A, group["lr"], group["weight_decay"])
         return factors, {"momentum_buffer": moments}
 
     def direction(self, batch: Batch, moments: Pair) -> Pair:
         """(D_B, D_A) of the first moments."""
-        group = batch.group
+        group, B = batch.group, batch.factors[0]
+        if by_gram(B.dtype, B.device):
+            return split_direction_by_gram(
+                *batch.factors,
+                *moments,
+                orthogonalizer=group["orthogonalizer"],
+                steps=group["ns_steps"],
+                root=group["root"],
+                damping=group["damping"],
+            )
         return split_direction(
             *batch.factors,
             *moments,
             orthogonalize=orthogonalizer_of(batch),
             root=partial(inverse_root, method=group["root"], damping=group["damping"]),
         )
+
+
+def by_gram(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether float64 has twice the digits, so that Gram matrices in it lose none of dtype's.
+
+    A device without float64 (Apple's mps) takes the other form.
+    """
+    return dtype.itemsize < torch.float64.itemsize and device.type != "mps"

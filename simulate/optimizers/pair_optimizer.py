@@ -110,9 +110,8 @@ class PairOptimizer(AllOrNothingOptimizer):
         plans: list[Callable[[], None]] = []
         for batch in self._batches(self.param_groups[index]):
             factors, state = self.updated(batch, self._state_of(batch))
-            for number, new in zip(batch.numbers, zip(*factors, strict=True), strict=True):
-                # Finite gradients may still overflow on the way.
-                _require_finite(number, "new value", new, batch.step)
+            # Finite gradients may still overflow on the way.
+            _require_finite(batch.numbers, "new value", factors, batch.step)
             plans.append(partial(self._write, batch, factors, state))
         return plans
 
@@ -135,15 +134,15 @@ class PairOptimizer(AllOrNothingOptimizer):
                     f"pair {number}: gradients of both factors are expected; "
                     f"given none of {'B' if missing[0] else 'A'}, at step {step}"
                 )
-            _require_finite(number, "gradient", _gradients(pair), step)
             B, A = pair
             key = B.shape, A.shape, B.dtype, B.device, step
             found.setdefault(key, []).append((number, pair))
         batches = []
         for (*_, step), listed in found.items():
             numbers, pairs = zip(*listed, strict=True)
-            gradients = [_gradients(pair) for pair in pairs]
-            batches.append(Batch(group, numbers, pairs, _stacked(pairs), _stacked(gradients), step))
+            gradients = _stacked([_gradients(pair) for pair in pairs])
+            _require_finite(numbers, "gradient", gradients, step)
+            batches.append(Batch(group, numbers, pairs, _stacked(pairs), gradients, step))
         return batches
 
     def _state_of(self, batch: Batch) -> State:
@@ -172,7 +171,11 @@ def averaged(batch: Batch, state: State) -> Pair:
 
 
 def _stacked(pairs: Sequence[Pair]) -> Pair:
-    B, A = (torch.stack(factors) for factors in zip(*pairs, strict=True))
+    """To be read only: the stack of one is the pair itself."""
+    B, A = (
+        factors[0].unsqueeze(0) if len(factors) == 1 else torch.stack(factors)
+        for factors in zip(*pairs, strict=True)
+    )
     return B, A
 
 
@@ -185,14 +188,19 @@ def _gradients(pair: Pair) -> Pair:
     return cast("Tensor", pair[0].grad), cast("Tensor", pair[1].grad)
 
 
-def _require_finite(number: int, what: str, pair: Pair, step: int) -> None:
-    for name, values in zip("BA", pair, strict=True):
-        finite = torch.isfinite(values).all(-1).all(-1)
-        if not bool(finite.all()):
-            members = (~finite).nonzero().tolist()
-            which = f", members {members}" if finite.ndim else ""
-            raise NotFiniteError(
-                f"pair {number}, {what} of {name} {tuple(values.shape)}: finite entries are "
-                f"expected; given NaN or infinity at step {step}{which}; nothing was updated",
-                [member[0] for member in members if member],
-            )
+def _require_finite(numbers: Sequence[int], what: str, both: Pair, step: int) -> None:
+    """Raise NotFiniteError for the first of the stacked pairs that is not finite."""
+    # One pass: a sum is finite only if every entry is. It may overflow, hence the closer look.
+    if all(bool(torch.isfinite(values.sum())) for values in both):
+        return
+    for number, pair in zip(numbers, zip(*both, strict=True), strict=True):
+        for name, values in zip("BA", pair, strict=True):
+            finite = torch.isfinite(values).all(-1).all(-1)
+            if not bool(finite.all()):
+                members = (~finite).nonzero().tolist()
+                which = f", members {members}" if finite.ndim else ""
+                raise NotFiniteError(
+                    f"pair {number}, {what} of {name} {tuple(values.shape)}: finite entries are "
+                    f"expected; given NaN or infinity at step {step}{which}; nothing was updated",
+                    [member[0] for member in members if member],
+                )

@@ -20,6 +20,8 @@ def test_everybody_runs_and_nothing_dense_is_made() -> None:
     assert all(row.seconds > 0 for row in rows)
     assert rows[0].largest == size**2
     assert {row.largest for row in rows[1:]} == {size * rank}
+    # Gram matrices are taken in float64.
+    assert {row.contestant: row.largest_bytes for row in rows}[OURS] == 8 * size * rank
     kept = {row.contestant: row.kept for row in rows}
     assert kept[OURS] == 2 * size * rank
     assert kept["LoRA-RITE"] > 2 * kept[OURS]
@@ -28,8 +30,8 @@ def test_everybody_runs_and_nothing_dense_is_made() -> None:
 
 def test_the_bar_is_a_ratio_of_times() -> None:
     size, rank, least = BAR
-    dense = StepRow(size, None, DENSE, 2.0, 1, 1)
-    own = StepRow(size, rank, OURS, 0.05, 1, 1)
+    dense = StepRow(size, None, DENSE, 2.0, 1, 4, 1)
+    own = StepRow(size, rank, OURS, 0.05, 1, 4, 1)
     assert ratio([dense, own]) == pytest.approx(40.0)
     slow = replace(own, seconds=1.0)
     found = ratio([dense, slow])

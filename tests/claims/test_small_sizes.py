@@ -54,6 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "lora-muon.zero-init-kick": {"seeds": 2},
     "lora-muon.no-second-moments": {"shape": (300, 200, 4)},
     "lora-muon.lr-transfer-rescaling": {"seeds": 2, "steps": 12, "tokens": 5_000},
+    "lora-muon.adapter-step-time": {"sizes": (1024,), "ranks": (64,)},
     "spectron.bound": {"seeds": 8},
     "spectron.not-invariant": {},
     "lora-rite.first-step": {"seeds": 3},

@@ -190,6 +190,34 @@ def best_rate_rescaling(rng: np.random.Generator, seeds: int) -> dict[str, Array
     return {"check": _grouped(rows), **controls}
 
 
+def adapter_step_time(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
+    contestants = [
+        "LoRA-Muon",
+        "LoRA-Muon, matrix products",
+        "LoRA-RITE's core",
+        "LoRA-RITE's core, matrix products",
+        "LoRA-RITE",
+    ]
+    sizes, ranks = np.array([1024, 2048]), np.array([4, 16, 64])
+    factor = sizes[:, None, None] * ranks[:, None]
+    work = 5e-4 + 2e-9 * factor * ranks[:, None] ** 0.5
+    seconds = work * np.array([1, 1.2, 1.5, 1.9, 1.4]) * np.exp(0.01 * rng.random((2, 3, 5)))
+    return {
+        "check": {
+            "sizes": sizes,
+            "ranks": ranks,
+            "contestants": np.array(contestants),
+            "seconds": seconds,
+            "seconds_interval": seconds[..., None] * np.array([0.97, 1.04]),
+            "kept": 2.0 * factor * np.array([1, 1, 1, 1, 2.01]),
+            "largest_bytes": 8.0 * factor * np.ones(5),
+            "dense_seconds": np.array([0.19, np.nan]),
+            "dense_kept": np.array([1024.0**2, np.nan]),
+            "dense_largest_bytes": np.array([4 * 1024.0**2, np.nan]),
+        }
+    }
+
+
 EVIDENCE = {
     "lora-muon.split-is-not-tangent-optimum": tangent_optimum,
     "lora-muon.gauge": gauge,
@@ -201,4 +229,5 @@ EVIDENCE = {
     "lora-muon.lr-transfer-rank": lr_transfer_rank,
     "lora-muon.lr-transfer-width-depth": lr_transfer_size,
     "lora-muon.best-rate-rescaling": best_rate_rescaling,
+    "lora-muon.adapter-step-time": adapter_step_time,
 }

@@ -103,6 +103,10 @@ STATEMENTS = {
         "Spectron's step depends on the scale of the factors",
         r"From $(cB, A/c)$, $\|dW\|/\eta$ depends on $c$.",
     ),
+    "lora-muon.adapter-step-time": (
+        "A step is faster than the QR forms",
+        r"At $r \ge 16$ a step takes less time than one by QR.",
+    ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"

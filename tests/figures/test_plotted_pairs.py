@@ -19,6 +19,7 @@ from figures import (
     rates_by_rescaling,
     rates_by_size,
     scale_dependence,
+    step_time,
     tangent_share,
 )
 from figures.figure import Figure, Recording, Sources
@@ -247,3 +248,44 @@ def test_the_best_rates_and_their_losses_are_in_view(figure: Figure, sources: So
         best = [line for line in axes.lines if str(line.get_label()).endswith(" best")]
         assert best
         assert all(bottom < float(np.asarray(line.get_ydata())[0]) < top for line in best)
+
+
+STEP_TIME = "lora-muon.adapter-step-time"
+
+
+def test_times_of_steps_where_the_dense_one_was_timed(sources: Sources) -> None:
+    axes, _, memory = step_time.FIGURE.drawing(sources).axes
+    check = sources.check(STEP_TIME)
+    names = list(check["contestants"])
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    for name in step_time.TIMED:
+        x, y = xy_of(axes, name)
+        assert_array_equal(x, check["ranks"])
+        # In milliseconds, at the size of the first row: the dense step was timed there alone.
+        assert_allclose(y, 1e3 * check["seconds"][0, :, names.index(name)])
+    assert_allclose(xy_of(axes, "dense")[1], 190.0)
+    assert "1024" in axes.get_title(loc="left")
+    for name in ("LoRA-Muon", "LoRA-RITE"):
+        assert_allclose(xy_of(memory, name)[1], check["kept"][0, :, names.index(name)])
+    assert_allclose(xy_of(memory, "dense")[1], 1024.0**2)
+    assert memory.get_yscale() == "log"
+
+
+def test_ratios_to_the_fastest_qr_form_at_every_size(sources: Sources) -> None:
+    _, axes, _ = step_time.FIGURE.drawing(sources).axes
+    check = sources.check(STEP_TIME)
+    seconds = check["seconds"]
+    fastest = seconds[:, :, 2:].min(2)
+    for row, size in enumerate((1024, 2048)):
+        assert_allclose(xy_of(axes, f"LoRA-Muon, n = {size}")[1], seconds[row, :, 0] / fastest[row])
+        products = xy_of(axes, f"LoRA-Muon, matrix products, n = {size}")[1]
+        assert_allclose(products, seconds[row, :, 1] / fastest[row])
+    assert_array_equal(xy_of(axes, "fastest QR form")[1], [1, 1])
+
+
+def test_without_a_dense_step_none_is_drawn(sources: Sources) -> None:
+    nowhere = {f"check/dense_{name}": np.full(2, np.nan) for name in ("seconds", "kept")}
+    times, _, memory = step_time.FIGURE.drawing(changed(sources, STEP_TIME, nowhere)).axes
+    assert not lines(times, "dense")
+    assert not lines(memory, "dense")
+    assert "dense" not in texts(times) + texts(memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,15 @@ from torch import Tensor
 
 from geometry.gauge import regauged, regauged_gradients
 from geometry.inverse_root import inverse_root
-from geometry.lora import split_direction, split_direction_by_qr, split_step
+from geometry.lora import (
+    split_direction,
+    split_direction_by_gram,
+    split_direction_by_qr,
+    split_step,
+)
 from geometry.polar import msign, orthogonalize
 from geometry.scaling import unit_roundoff
-from simulate.tracing import Trace
+from simulate.step_costs import Trace
 from tests.geometry.test_msign import random_matrices, with_spectrum
 
 Pair = tuple[Tensor, Tensor]
@@ -208,3 +214,138 @@ def test_errors_say_what_was_given() -> None:
     D = split_direction(B, A, G_B, G_A)
     with pytest.raises(ValueError, match=r"weight_decay \* eta in \[0, 1\) is expected; given"):
         split_step(B, A, *D, 0.5, 2.0)
+
+
+Options = dict[str, Any]
+EXACT: Options = {"orthogonalizer": "svd", "root": "svd"}
+PAPERS: Options = {"orthogonalizer": "lora_muon", "root": "newton_schulz"}
+NUMERICS = [EXACT, PAPERS, {"orthogonalizer": "polar_express", "root": "eigh"}]
+
+
+def plain(options: Options, B: Tensor, A: Tensor, G_B: Tensor, G_A: Tensor) -> Pair:
+    """The direction by an iteration on the gradients themselves."""
+    return split_direction(
+        B,
+        A,
+        G_B,
+        G_A,
+        orthogonalize=partial(orthogonalize, method=options["orthogonalizer"]),
+        root=partial(inverse_root, method=options["root"]),
+    )
+
+
+def apart(one: Pair, other: Pair) -> float:
+    """The largest relative difference of the two factors."""
+    norms = [
+        float(torch.linalg.matrix_norm((x.double() - y.double()), 2).max())
+        / float(torch.linalg.matrix_norm(y.double(), 2).max())
+        for x, y in zip(one, other, strict=True)
+    ]
+    return max(norms)
+
+
+def square_bound(B: Tensor, A: Tensor, G_B: Tensor, G_A: Tensor) -> float:
+    """2 max(m, n) u_64 y^2 with y = ||G|| ||R|| / s_r(G R), the larger of the two sides'."""
+    worst = 0.0
+    for X, G in ((A, G_B), (B.mT, G_A.mT)):
+        R = inverse_root(X)
+        norms = torch.linalg.matrix_norm(G, 2) * torch.linalg.matrix_norm(R, 2)
+        y = norms / torch.linalg.svdvals(G @ R)[..., -1]
+        worst = max(worst, float(y.max()) ** 2)
+    return 2 * max(B.shape[-2], A.shape[-1]) * unit_roundoff(torch.float64) * worst
+
+
+@pytest.mark.parametrize("options", NUMERICS, ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES, (40, 300, 8)])
+def test_gram_matrices_alone_make_the_same_direction(
+    shape: tuple[int, int, int], options: Options, device: torch.device
+) -> None:
+    B, A, G = (x.to(device) for x in problem(*shape))
+    given = B, A, G @ A.mT, B.mT @ G
+    found = split_direction_by_gram(*given, **options)
+    # A composition of polynomials is steeper than the polar factor, by its slopes on [0, 1].
+    steepness = 1 if options is EXACT else 40
+    assert apart(found, plain(options, *given)) <= steepness * square_bound(*given)
+    assert [x.device.type for x in found] == [device.type] * 2
+
+
+@pytest.mark.parametrize("options", NUMERICS, ids=str)
+@pytest.mark.parametrize("condition", [1.0, 100.0, 1e4])
+def test_single_precision_loses_nothing_by_gram_matrices(
+    condition: float, options: Options
+) -> None:
+    r = 6
+    R = with_spectrum(r, r, torch.logspace(0, -math.log10(condition), r).double(), 7)
+    B, A, G = problem(200, 90, r)
+    B, A = regauged(B, A, R)
+    single = tuple(x.float() for x in (B, A, G @ A.mT, B.mT @ G))
+    double = tuple(x.double() for x in single)
+    # Of the very same numbers, in float64.
+    exact = plain(options, *double)
+    by_gram = split_direction_by_gram(*single, **options)
+    assert [x.dtype for x in by_gram] == [torch.float32] * 2
+    allowed = 2 * unit_roundoff(torch.float32) + square_bound(*double)
+    assert apart(by_gram, exact) <= allowed
+    # The control: the plain form in float32.
+    if condition > 1:
+        assert apart(plain(options, *single), exact) > 8 * allowed
+
+
+@pytest.mark.parametrize("orthogonalizer", ["svd", "lora_muon"])
+def test_what_is_beyond_single_precision_stays_bounded(orthogonalizer: str) -> None:
+    # Undamped roots of factors of condition 1e7: the smallest directions are rounding alone.
+    B, A, G = problem(60, 40, 5)
+    B, A = regauged(B, A, with_spectrum(5, 5, torch.logspace(0, -7, 5).double(), 7))
+    single = tuple(x.float() for x in (B, A, G @ A.mT, B.mT @ G))
+    D_B, D_A = split_direction_by_gram(*single, orthogonalizer=orthogonalizer)
+    for half in (D_B.double() @ single[1].double(), single[0].double() @ D_A.double()):
+        assert float(spectral_norm(half).max()) <= 1.5
+
+
+def test_by_gram_powers_of_two_change_no_bit_and_zero_moves_alone() -> None:
+    B, A, G = (x.float() for x in problem(30, 20, 4))
+    for options in NUMERICS:
+        D_B, D_A = split_direction_by_gram(B, A, G @ A.mT, B.mT @ G, **options)
+        B_, A_ = 8 * B, A / 8
+        d_B, d_A = split_direction_by_gram(B_, A_, G @ A_.mT, B_.mT @ G, **options)
+        assert torch.equal(d_B / 8, D_B)
+        assert torch.equal(d_A * 8, D_A)
+        zero = torch.zeros_like(B)
+        D_B, D_A = split_direction_by_gram(zero, A, G @ A.mT, zero.mT @ G, **options)
+        assert torch.equal(D_A, torch.zeros_like(A))
+        # Polar Express leaves .13 after five steps.
+        assert float((spectral_norm(D_B @ A) - 1).abs().max()) <= 0.14
+
+
+def test_by_gram_nothing_larger_than_a_factor_is_made_and_nothing_is_factorised() -> None:
+    m, n, r = 300, 200, 4
+    given = [random_matrices(*shape, seed=3).float() for shape in ((m, r), (r, n)) * 2]
+    with Trace() as seen:
+        split_direction_by_gram(*given, **PAPERS)
+    assert 0 < seen.largest <= max(m, n) * r
+    assert not [name for name in seen.operations if "linalg" in name and "norm" not in name]
+    # The control: the exact numerics factorise.
+    with Trace() as seen:
+        split_direction_by_gram(*given)
+    assert [name for name in seen.operations if "linalg_eigh" in name]
+
+
+def test_by_gram_errors_say_what_was_given() -> None:
+    B, A, G = problem(12, 9, 3)
+    G_B, G_A = G @ A.mT, B.mT @ G
+    with pytest.raises(ValueError, match=r"G_A: shape \(3, 3, 9\) and torch.float64 are expected"):
+        split_direction_by_gram(B, A, G_B, G)
+    for place, name in enumerate(("B", "A", "G_B", "G_A")):
+        given = [B, A, G_B, G_A]
+        given[place] = given[place].clone()
+        given[place][1, 0, 0] = math.nan
+        with pytest.raises(ValueError, match=f"^{name} must be finite, got 1"):
+            split_direction_by_gram(*given)
+    with pytest.raises(ValueError, match="squares are finite in float64"):
+        split_direction_by_gram(1e200 * B, A, G_B, G_A)
+    with pytest.raises(ValueError, match="unknown method 'sdv'"):
+        split_direction_by_gram(B, A, G_B, G_A, orthogonalizer="sdv")
+    with pytest.raises(ValueError, match="unknown method 'eig'"):
+        split_direction_by_gram(B, A, G_B, G_A, root="eig")
+    with pytest.raises(ValueError, match="at least 1e-05"):
+        split_direction_by_gram(B, A, G_B, G_A, root="newton_schulz", damping=1e-7)

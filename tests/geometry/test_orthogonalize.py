@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from geometry.newton_schulz import OddPolynomial, frobenius_normalize
+from geometry.newton_schulz import OddPolynomial, frobenius_normalize, newton_schulz_weight
 from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
 from geometry.polar import msign, orthogonalize
 
@@ -213,3 +213,25 @@ def test_rejects(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         orthogonalize(*arguments, **parameters)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ITERATIVE)
+def test_the_weight_of_a_gram_matrix_is_the_iteration(method: str, device: torch.device) -> None:
+    polynomials = ORTHOGONALIZERS[method].polynomials()
+    X = random_matrices(2, 3, 9, 4, seed=11).to(device)
+    X[1, 1] = 0
+    weight = newton_schulz_weight(X.mT @ X, polynomials)
+    assert weight.shape == (2, 3, 4, 4)
+    assert float((X @ weight - orthogonalize(X, method)).abs().max()) <= 1e-10
+    assert torch.equal(weight[1, 1], torch.zeros_like(weight[1, 1]))
+    assert torch.equal(weight[0, 0], newton_schulz_weight((X.mT @ X)[0, 0], polynomials))
+    # The control: in float32 the Gram matrix has lost what the matrix had.
+    s = torch.tensor([1.0, 1e-2, 1e-4, 1e-4], dtype=torch.float64, device=device)
+    Y = torch.linalg.qr(X[0, 0]).Q * s @ torch.linalg.qr(X[0, 1, :4]).Q
+    exact = Y @ newton_schulz_weight(Y.mT @ Y, polynomials)
+    Y = Y.float()
+    single = Y @ newton_schulz_weight(Y.mT @ Y, polynomials)
+    apart = torch.linalg.matrix_norm(torch.stack([single, orthogonalize(Y, method)]) - exact)
+    assert float(apart[1]) <= 0.1
+    if method == "lora_muon":
+        assert float(apart[0]) > 0.1

@@ -8,8 +8,8 @@ import torch
 from simulate.adapter_spectra import adapter_spectra
 from simulate.optimizers import FactorMuon
 from simulate.pretrained import pretrained
+from simulate.step_costs import Trace
 from simulate.tasks import LowRankAdaptation
-from simulate.tracing import Trace
 from simulate.training import EnsembleTraining
 from tests.simulate.runs import corpus, training
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from geometry.gauge import regauged, regauged_gradients
 from geometry.inverse_root import inverse_root
 from geometry.lora import split_direction
 from geometry.polar import msign, orthogonalize
+from geometry.scaling import unit_roundoff
 from simulate.optimizers import (
     FactorMuon,
     LoRAMuon,
@@ -23,6 +25,7 @@ from simulate.optimizers import (
     Spectron,
     lora_pairs,
 )
+from simulate.optimizers.lora_muon import by_gram
 from tests.geometry.test_msign import random_matrices, with_spectrum
 
 Make = Callable[..., PairOptimizer]
@@ -287,3 +290,35 @@ class TestPairsOfAModel:
         del model.lora_B["default"]
         with pytest.raises(ValueError, match="lora_B of adapter 'default' is missing"):
             lora_pairs(nn.Sequential(model))
+
+
+def test_lora_muon_in_single_precision_rounds_once() -> None:
+    numerics: list[dict[str, Any]] = [{}, {"orthogonalizer": "lora_muon", "root": "newton_schulz"}]
+    for options in numerics:
+        pair = [x.float() for x in regauged(*drawn(), gauge(1e3))]
+        gradients = [random_matrices(*x.shape, seed=300).float() for x in pair]
+        moved = []
+        for dtype in (torch.float64, torch.float32):
+            B, A = (nn.Parameter(x.to(dtype)) for x in pair)
+            B.grad, A.grad = (x.to(dtype) for x in gradients)
+            LoRAMuon([(B, A)], lr=0.1, momentum=0.0, **options).step()
+            moved.append((B.detach().double(), A.detach().double()))
+        for exact, single in zip(*moved, strict=True):
+            apart = float((exact - single).abs().max() / exact.abs().max())
+            assert apart <= 4 * unit_roundoff(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "expected"),
+    [
+        (torch.float64, "cpu", False),
+        (torch.float32, "cpu", True),
+        (torch.bfloat16, "cuda", True),
+        # Apple's device has no float64.
+        (torch.float32, "mps", False),
+    ],
+)
+def test_gram_matrices_are_taken_where_a_dtype_is_twice_as_wide(
+    dtype: torch.dtype, device: str, expected: bool
+) -> None:
+    assert by_gram(dtype, torch.device(device)) is expected

@@ -1,0 +1,46 @@
+"""The benchmark of ensembles: who runs, what is timed, when the bar is met."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import benchmarks.__main__ as command
+from benchmarks.ensembles import BAR, CONTESTANTS, EnsembleRow, ensembles, missed
+
+
+def test_everybody_runs_and_everything_is_timed() -> None:
+    rows = list(ensembles([16], 3, 1, lambda _: None))
+    assert [row.contestant for row in rows] == list(CONTESTANTS)
+    for row in rows:
+        assert row.ratio == pytest.approx(row.together / row.alone)
+        assert min(row.alone, row.together) > 0
+        # The optimiser is a part of a member's step of 8 windows of 16 tokens.
+        assert 0 < row.optimizer_alone < 1e3 * 8 * 16 / row.alone
+        assert 0 < row.optimizer_together < 1e3 * 8 * 16 / row.together
+
+
+def test_the_bar_is_a_ratio_at_its_width() -> None:
+    width, least = BAR
+    row = EnsembleRow(width, "fast", 16, 100.0, 100.0 * least, 1.0, 1.0)
+    slow = replace(row, contestant="slow", together=99.0 * least)
+    elsewhere = replace(slow, width=width // 2)
+    assert missed([row, slow, elsewhere]) == [slow]
+
+
+def test_the_command_prints_and_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(command, "keep_to", lambda threads: None)
+    arguments = ["ensembles", "--width", "16", "--members", "2", "--repeats", "1"]
+    result = CliRunner().invoke(command.app, [*arguments, "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "dense, Muon" in result.output
+    content = json.loads((tmp_path / "ensembles.json").read_text())
+    assert [row["contestant"] for row in content["rows"]] == list(CONTESTANTS)
+    assert content["bar"] == {"width": 64, "at_least": 3.0, "missed": []}
+    wrong = CliRunner().invoke(command.app, ["ensembles", "--width", "18"])
+    assert wrong.exit_code == 2
+    assert "multiples of 4" in " ".join(wrong.output.replace("│", " ").split())
