@@ -191,12 +191,12 @@ def check_step_time(setting: Setting) -> Evidence:
 
 def control_core(setting: Setting) -> Evidence:
     """LoRA-RITE's core in LoRA-Muon's place: no QR form is faster than the fastest."""
-    return _contest(setting, CORE, setting["sizes"][:1], (RANK,))
+    return _contest(setting, CORE, setting["sizes"][:1], setting["ranks"][-1:])
 
 
 def control_dense(setting: Setting) -> Evidence:
     """Dense Muon in LoRA-Muon's place."""
-    return _contest(setting, DENSE, setting["sizes"][:1], (RANK,))
+    return _contest(setting, DENSE, setting["sizes"][:1], setting["ranks"][-1:])
 
 
 CLAIMS = (
