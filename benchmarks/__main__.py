@@ -125,6 +125,10 @@ def ensembles(
     widths: Annotated[
         list[int] | None, typer.Option("--width", min=8, help="Of the model.")
     ] = None,
+    batches: Annotated[
+        list[int] | None,
+        typer.Option("--batch", min=1, help="Windows of a member in a step.  [default: 8]"),
+    ] = None,
     members: Annotated[int, typer.Option(min=2, help="Of an ensemble.")] = 16,
     repeats: Annotated[int, typer.Option(min=1, help="Timed steps of the ensemble.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="Cores and threads.")] = 1,
@@ -142,15 +146,15 @@ def ensembles(
             f"multiples of {together.HEADS}, the number of heads, are expected; given {odd[0]}",
             param_hint="--width",
         )
-    rows = list(together.ensembles(widths, members, repeats, _teller()))
+    rows = list(together.ensembles(widths, batches or [8], members, repeats, _teller()))
     console = _console()
     console.print(together.table(rows, threads))
     together.record(out / "ensembles.json", rows, threads)
     missed = together.missed(rows)
     for row in missed:
         console.print(
-            f"width {row.width}, {row.contestant}: {row.ratio:.1f}, at least {together.BAR[1]:g}: "
-            "MISSED"
+            f"width {row.width}, batch {row.batch}, {row.contestant}: {row.ratio:.1f}, at least "
+            f"{together.BAR[1]:g}: MISSED"
         )
     raise typer.Exit(int(bool(missed)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from simulate.training import EnsembleTraining, MakeOptimizer
 
 # Tokens a second of an ensemble over those of its members alone, at this width.
 BAR = (64, 3.0)
-RANK, DEPTH, HEADS, BATCH_SIZE = 8, 2, 4, 8
+RANK, DEPTH, HEADS = 8, 2, 4
 
 
 def _lora_muon(**numerics: str) -> MakeOptimizer:
@@ -55,15 +56,17 @@ CONTESTANTS: dict[str, tuple[bool, MakeOptimizer]] = {
 
 @dataclass(frozen=True)
 class EnsembleRow:
-    """A contestant at one width.
+    """A contestant at one width and batch size.
 
     Attributes:
+        batch: windows of a member in a step.
         alone, together: tokens a second of one member, and of all in one ensemble.
         optimizer_alone, optimizer_together: milliseconds of the layers' optimiser, a member and
             step.
     """
 
     width: int
+    batch: int
     contestant: str
     members: int
     alone: float
@@ -79,7 +82,9 @@ class EnsembleRow:
 class _Run:
     """A training whose steps are timed one by one, and its layers' optimiser within them."""
 
-    def __init__(self, corpus: Corpus, width: int, contestant: str, members: int) -> None:
+    def __init__(
+        self, corpus: Corpus, width: int, batch: int, contestant: str, members: int
+    ) -> None:
         low_rank, make = CONTESTANTS[contestant]
         self._optimizing: list[float] = []
         self._steps: list[float] = []
@@ -100,10 +105,8 @@ class _Run:
             rank=RANK if low_rank else None,
         )
         everybody = [(1.0, seed) for seed in range(members)]
-        self.training = EnsembleTraining(
-            corpus, architecture, everybody, hooked, batch_size=BATCH_SIZE
-        )
-        self.members, self.tokens = members, members * BATCH_SIZE * width
+        self.training = EnsembleTraining(corpus, architecture, everybody, hooked, batch_size=batch)
+        self.members, self.tokens = members, members * batch * width
         # The first makes the state.
         self.step()
         self._steps.clear()
@@ -132,14 +135,20 @@ class _Run:
 
 
 def ensembles(
-    widths: Sequence[int], members: int, repeats: int, say: Callable[[str], None]
+    widths: Sequence[int],
+    batches: Sequence[int],
+    members: int,
+    repeats: int,
+    say: Callable[[str], None],
 ) -> Iterator[EnsembleRow]:
-    """Every contestant at every width, in float32; windows are as long as the model is wide."""
+    """Every contestant at every width and batch size, in float32; windows as long as it is wide."""
     corpus = synthetic_corpus(seed=0, train=100_000, validation=10_000)
-    for width in widths:
+    for width, batch in product(widths, batches):
         for contestant in CONTESTANTS:
-            say(f"width {width}: {contestant}, {members} members together and one alone")
-            alone, together = (_Run(corpus, width, contestant, count) for count in (1, members))
+            say(f"width {width}, batch {batch}: {contestant}, {members} members and one alone")
+            alone, together = (
+                _Run(corpus, width, batch, contestant, count) for count in (1, members)
+            )
             for _ in range(repeats):
                 together.step()
                 # As many steps of a member as there are members, up to a dozen.
@@ -147,6 +156,7 @@ def ensembles(
                     alone.step()
             yield EnsembleRow(
                 width,
+                batch,
                 contestant,
                 members,
                 alone.tokens_a_second,
@@ -167,13 +177,14 @@ def table(rows: Sequence[EnsembleRow], threads: int) -> Table:
     drawn = Table(title=f"tokens a second, float32, {counted(threads)}")
     words = ("layers and their optimiser",)
     for heading in (
-        "width", *words, "members", "alone", "together", "ratio", "optimiser alone, ms",
+        "width", "batch", *words, "members", "alone", "together", "ratio", "optimiser alone, ms",
         "together, ms a member",
     ):  # fmt: skip
         drawn.add_column(heading, justify="left" if heading in words else "right")
     for row in rows:
         drawn.add_row(
             str(row.width),
+            str(row.batch),
             row.contestant,
             str(row.members),
             f"{row.alone:,.0f}",

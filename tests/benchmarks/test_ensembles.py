@@ -14,19 +14,19 @@ from benchmarks.ensembles import BAR, CONTESTANTS, EnsembleRow, ensembles, misse
 
 
 def test_everybody_runs_and_everything_is_timed() -> None:
-    rows = list(ensembles([16], 3, 1, lambda _: None))
+    rows = list(ensembles([16], [4], 3, 1, lambda _: None))
     assert [row.contestant for row in rows] == list(CONTESTANTS)
     for row in rows:
         assert row.ratio == pytest.approx(row.together / row.alone)
         assert min(row.alone, row.together) > 0
-        # The optimiser is a part of a member's step of 8 windows of 16 tokens.
-        assert 0 < row.optimizer_alone < 1e3 * 8 * 16 / row.alone
-        assert 0 < row.optimizer_together < 1e3 * 8 * 16 / row.together
+        # The optimiser is a part of a member's step of 4 windows of 16 tokens.
+        assert 0 < row.optimizer_alone < 1e3 * 4 * 16 / row.alone
+        assert 0 < row.optimizer_together < 1e3 * 4 * 16 / row.together
 
 
 def test_the_bar_is_a_ratio_at_its_width() -> None:
     width, least = BAR
-    row = EnsembleRow(width, "fast", 16, 100.0, 100.0 * least, 1.0, 1.0)
+    row = EnsembleRow(width, 8, "fast", 16, 100.0, 100.0 * least, 1.0, 1.0)
     slow = replace(row, contestant="slow", together=99.0 * least)
     elsewhere = replace(slow, width=width // 2)
     assert missed([row, slow, elsewhere]) == [slow]
