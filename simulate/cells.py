@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from simulate.tasks.architecture import Architecture
 from simulate.tasks.corpus import Corpus
 from simulate.training import EnsembleTraining
 from simulate.training_record import TrainingRecord
+
+ON_A_CPU = 16
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class Recipe:
         warmup: share of the steps in which rates rise along a line; then they fall to 0 along one.
         evaluation_tokens: of the validation part, at most.
         dtype, device: of the models.
+        members_at_once: of a cell, at most, in one ensemble; None for 16 on a CPU, whose caches
+            hold the activations of no more, and for all elsewhere. No loss hangs on it but by the
+            rounding of batched products.
 
     Raises:
         ValueError: sizes below one, a warmup outside of [0, 1].
@@ -70,10 +76,13 @@ class Recipe:
     evaluation_tokens: int = 32_768
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
+    members_at_once: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "evaluation_tokens"):
             require_positive_int(name, getattr(self, name))
+        if self.members_at_once is not None:
+            require_positive_int("members_at_once", self.members_at_once)
         require_between("warmup", self.warmup, 0.0, 1.0)
 
 
@@ -124,31 +133,45 @@ class CellResult:
     seconds: float
 
 
-def run_cell(
-    cell: Cell, recipe: Recipe, progress: Callable[[TrainingRecord], object] | None = None
-) -> CellResult:
-    """Train the ensemble that a cell is."""
-    steps = cell.line.steps
+def run_cell(cell: Cell, recipe: Recipe) -> CellResult:
+    """Train the members of a cell, in ensembles of as many as the recipe has at once."""
+    members, steps = cell.members, cell.line.steps
+    at_once = recipe.members_at_once
+    if at_once is None:
+        at_once = ON_A_CPU if torch.device(recipe.device).type == "cpu" else len(members)
+    # Parts as equal as may be, so that none is left with one member.
+    parts = -(-len(members) // at_once)
+    bounds = [len(members) * part // parts for part in range(parts + 1)]
+    losses, diverged_at, seconds = [], [], 0.0
+    for begin, end in pairwise(bounds):
+        record = _trained(cell.line, members[begin:end], recipe)
+        # Where every member diverged no step was the last.
+        nothing = torch.full((end - begin,), torch.nan, dtype=torch.float64)
+        losses.append(record.validation.get(steps, nothing))
+        left = torch.full((end - begin,), -1, dtype=torch.int64)
+        for member, divergence in record.diverged.items():
+            left[member] = divergence.step
+        diverged_at.append(left)
+        seconds += record.seconds
+    shape = len(cell.rates), len(cell.seeds)
+    return CellResult(
+        torch.cat(losses).reshape(shape), torch.cat(diverged_at).reshape(shape), seconds
+    )
+
+
+def _trained(line: Line, members: list[tuple[float, int]], recipe: Recipe) -> TrainingRecord:
     run = EnsembleTraining(
         recipe.corpus,
-        cell.line.architecture,
-        cell.members,
-        cell.line.contestant,
+        line.architecture,
+        members,
+        line.contestant,
         batch_size=recipe.batch_size,
-        schedule=linear_decay(steps, warmup=min(round(recipe.warmup * steps), steps - 1)),
+        schedule=linear_decay(line.steps, min(round(recipe.warmup * line.steps), line.steps - 1)),
         evaluation_tokens=recipe.evaluation_tokens,
         dtype=recipe.dtype,
         device=recipe.device,
     )
-    record = run.run(steps, validate_at=[steps], progress=progress)
-    shape = len(cell.rates), len(cell.seeds)
-    left = torch.full((len(cell.members),), -1, dtype=torch.int64)
-    for member, divergence in record.diverged.items():
-        left[member] = divergence.step
-    # Where every member diverged no step was the last.
-    nothing = torch.full((len(cell.members),), torch.nan, dtype=torch.float64)
-    losses = record.validation.get(steps, nothing)
-    return CellResult(losses.reshape(shape), left.reshape(shape), record.seconds)
+    return run.run(line.steps, validate_at=[line.steps])
 
 
 def cell_made_by(cell: Cell, recipe: Recipe) -> dict[str, Any]:

@@ -97,6 +97,19 @@ def test_processes_threads_and_none_agree(tmp_path: Path) -> None:
         assert same(here, sweep(four_lines(), recipe(), PROTOCOL, SEEDS, executor=processes))
 
 
+def test_how_many_train_at_once_is_rounding() -> None:
+    cell = Cell(four_lines(4)[1], (0.01, 0.1, 1e300), (0, 1, 2))
+    results = [run_cell(cell, recipe(members_at_once=count)) for count in (1, 2, 4, None)]
+    for result in results:
+        assert (result.diverged_at[:2] == -1).all()
+        assert (result.diverged_at[2] >= 0).all()
+        assert torch.equal(result.diverged_at, results[0].diverged_at)
+        assert torch.allclose(result.losses, results[0].losses, rtol=0, atol=1e-11, equal_nan=True)
+    # It is no part of a cell's name.
+    names = [cell_made_by(cell, recipe(members_at_once=count)) for count in (2, None)]
+    assert names[0] == names[1]
+
+
 def test_a_sweep_goes_on_where_it_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
