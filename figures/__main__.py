@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from claims.results import Results, ResultsError, read_results, write_atomically
 from figures.catalogue import FIGURES
-from figures.evidence import command, missing_claims, missing_sentence, sources
+from figures.evidence import command, missing_claims, missing_sentence, skipped, sources
 from figures.figure import FORMATS, Figure, MissingEvidence
 
 HELP = (
@@ -24,7 +24,8 @@ HELP = (
     "Figures:\n\n"
     + "\n\n".join(f"* {f.name}: {f.title} ({', '.join(f.claims)})" for f in FIGURES)
     + "\n\nExit code: 0 every figure asked for was drawn; 1 evidence was missing for some (the "
-    "others are drawn, and the command that records it is printed); 2 a usage error."
+    "others are drawn, and the command that records it is printed), other than of claims that the "
+    "run skipped; 2 a usage error."
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -58,7 +59,8 @@ def main(
         errors.print(f"error: {error}")
         raise typer.Exit(2) from None
     by_name = {figure.name: figure for figure in FIGURES}
-    complete = _draw([by_name[name] for name in chosen], endings, results, out, errors)
+    drawn = [by_name[name] for name in chosen]
+    complete = _draw(drawn, endings, results, out, errors, set(names or ()))
     raise typer.Exit(0 if complete else 1)
 
 
@@ -76,9 +78,18 @@ def _choose(kind: str, given: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def _draw(
-    figures: list[Figure], endings: list[str], results: Results, out: Path, errors: Console
+    figures: list[Figure],
+    endings: list[str],
+    results: Results,
+    out: Path,
+    errors: Console,
+    named: set[str],
 ) -> bool:
-    """Draw what can be drawn; whether that was everything."""
+    """Draw what can be drawn; whether that was everything.
+
+    A figure that lacks only what the run skipped is nothing missing, unless it was asked for by
+    name.
+    """
     console = Console(soft_wrap=True, highlight=False, markup=False)
     lacking: dict[str, None] = {}  # claims, each once and in order
     complete = True
@@ -100,10 +111,11 @@ def _draw(
             except (MissingEvidence, ResultsError) as error:
                 errors.print(str(error))
                 lacking |= dict.fromkeys(missing or figure.claims)
-                complete = False
+                asked = figure.name in named or not missing
+                complete &= not asked and all(skipped(claim, results) for claim in missing)
                 progress.advance(task, len(endings))
-    if lacking:
-        errors.print(f"To record what is missing: {command(lacking, results, out)}")
+    if lacking and (words := command(lacking, results, out)):
+        errors.print(f"To record what is missing: {words}")
     return complete
 
 

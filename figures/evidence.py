@@ -9,17 +9,17 @@ from pathlib import Path
 from claims.registry import Verdict
 from claims.results import Results
 from figures.figure import Figure, Sources
+from figures.numbers import moment
 
 
 def missing_claims(figure: Figure, results: Results) -> dict[str, str]:
     """The claims whose evidence ``figure`` reads and ``results`` lacks, each with the reason."""
-    recorded = {claim.id: claim for claim in results.claims}
     missing = {}
     for identifier in figure.claims:
-        if identifier not in recorded:
+        if identifier not in results:
             missing[identifier] = "was not run"
-        elif recorded[identifier].evidence is None:
-            verdict = recorded[identifier].verdict
+        elif results.standing(identifier).evidence is None:
+            verdict = results[identifier].verdict
             if verdict is Verdict.ERROR:
                 missing[identifier] = "ended in an error"
             elif verdict is Verdict.SKIPPED:
@@ -29,9 +29,25 @@ def missing_claims(figure: Figure, results: Results) -> dict[str, str]:
     return missing
 
 
+def skipped(identifier: str, results: Results) -> bool:
+    """Whether the run skipped the claim."""
+    return identifier in results and results[identifier].verdict is Verdict.SKIPPED
+
+
 def sources(figure: Figure, results: Results) -> Sources:
     """The arrays of every claim that ``figure`` reads; read only when this is called."""
-    return Sources({c.id: c.arrays(prefix="") for c in results.claims if c.id in figure.claims})
+    return Sources({name: results.standing(name).arrays(prefix="") for name in figure.claims})
+
+
+def earlier_sentence(figure: Figure, results: Results) -> str:
+    """Which of what ``figure`` reads is of an earlier run; empty where nothing is."""
+    told = [
+        f"{name} of the {results.earlier[name].run['tier']} tier, "
+        f"{moment(results.earlier[name].run['started'])}"
+        for name in figure.claims
+        if name in results.earlier
+    ]
+    return f"Of an earlier run: {'; '.join(told)}." if told else ""
 
 
 def missing_sentence(figure: Figure, missing: dict[str, str]) -> str:
@@ -43,10 +59,14 @@ def missing_sentence(figure: Figure, missing: dict[str, str]) -> str:
 def command(identifiers: Iterable[str], results: Results, out: Path) -> str:
     """The command that records the evidence of ``identifiers`` beside the ``results`` in ``out``.
 
-    A run goes on only with its own tier and seed, so these are named.
+    A run goes on only with its own tier and seed, so these are named. Empty where the run skipped
+    all of them: it would again.
     """
     words = ["python", "paper_checks.py"]
-    for identifier in identifiers:
+    wanted = [name for name in identifiers if not skipped(name, results)]
+    if not wanted:
+        return ""
+    for identifier in wanted:
         words += ["--only", identifier]
     words += ["--tier", str(results.run["tier"]), "--seed", str(results.run["seed"])]
     return shlex.join([*words, "--out", str(out), "--resume"])

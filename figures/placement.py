@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from claims.results import Results
 from figures.catalogue import FIGURES
-from figures.evidence import missing_claims, missing_sentence, sources
+from figures.evidence import earlier_sentence, missing_claims, missing_sentence, sources
 from figures.figure import Figure
 
 PNG_DPI = 180  # sharp on a dense screen at the width of the report
@@ -20,6 +20,7 @@ class Placed:
     figure: Figure
     image: str
     claim: str
+    note: str = ""
 
 
 @dataclass
@@ -63,7 +64,8 @@ def place(results: Results) -> Placement:
             )
             continue
         first = next(claim.id for claim in results.claims if claim.id in figure.claims)
-        placement.placed.append(Placed(figure, image, first))
+        note = earlier_sentence(figure, results)
+        placement.placed.append(Placed(figure, image, first, note))
     return placement
 
 

@@ -77,6 +77,7 @@ def _view(results: Results) -> dict[str, Any]:
     return {
         "run": results.run,
         "claims": results.claims,
+        "earlier": results.earlier,
         "papers": papers,
         "counts": {verdict: counts[verdict] for verdict in Verdict if counts[verdict]},
         "unexpected": [claim for claim in results.claims if not claim.as_expected],

@@ -1,11 +1,12 @@
 """Results on disk: the one room that writes them and reads them back."""
 
-from claims.results.recorded import Outcome, Recorded, RecordedControl, Results
+from claims.results.recorded import Earlier, Outcome, Recorded, RecordedControl, Results
 from claims.results.recorder import Recorder, read_results
 from claims.results.strict_json import ResultsError
 from simulate.atomic import write_atomically
 
 __all__ = [
+    "Earlier",
     "Outcome",
     "Recorded",
     "RecordedControl",

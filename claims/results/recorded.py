@@ -89,11 +89,23 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What a claim came to the last time that it ran: the header of that run, and the record."""
+
+    run: Mapping[str, Any]
+    claim: Recorded
+
+
+@dataclass(frozen=True)
 class Results:
-    """A run: what it was run with, and its claims in the registry's order."""
+    """A run: what it was run with, and its claims in the registry's order.
+
+    ``earlier`` has what claims that this run skipped came to in the last run of another tier.
+    """
 
     run: Mapping[str, Any]
     claims: tuple[Recorded, ...]
+    earlier: Mapping[str, Earlier] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Recorded]:
         return iter(self.claims)
@@ -103,6 +115,11 @@ class Results:
 
     def __contains__(self, identifier: object) -> bool:
         return any(claim.id == identifier for claim in self.claims)
+
+    def standing(self, identifier: str) -> Recorded:
+        """The record that has the claim's evidence: an earlier one of a claim that was skipped."""
+        earlier = self.earlier.get(identifier)
+        return self[identifier] if earlier is None else earlier.claim
 
     def __getitem__(self, identifier: str) -> Recorded:
         for claim in self.claims:

@@ -12,12 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from claims.registry import Verdict
 from claims.results.evidence_file import evidence_name, labelled_arrays, write_arrays
-from claims.results.recorded import Outcome, Recorded, Results, recorded
+from claims.results.recorded import Earlier, Outcome, Recorded, Results, recorded
 from claims.results.schema import SCHEMA, decode, decode_run, encode
 from claims.results.strict_json import ResultsError, read_json, write_json
 
 FILE = "results.json"
+# The last results of a tier that were followed by a run of another one.
+ASIDE = "results-{}.json"
 
 
 class Recorder:
@@ -50,12 +53,13 @@ class Recorder:
         self._out.mkdir(parents=True, exist_ok=True)
         if not self._begun:
             # The old results must not be left to point at the new evidence.
-            (self._out / FILE).unlink(missing_ok=True)
+            set_aside(self._out, str(self._run["tier"]))
             self._begun = True
         evidence = self._out / evidence_name(written.id)
         if arrays:
             write_arrays(evidence, arrays)
-        else:
+        elif outcome.verdict is not Verdict.SKIPPED:
+            # Of a claim that is skipped the evidence of an earlier run stands.
             evidence.unlink(missing_ok=True)
         self._recorded[written.id] = written
         self._write()
@@ -83,12 +87,46 @@ class Recorder:
 
 
 def read_results(out: Path) -> Results:
-    """The results in the folder ``out``.
+    """The results in the folder ``out``, with what skipped claims came to in runs of other tiers.
 
     Raises ResultsError, naming the file and what is wrong with it, where it is missing, damaged
     or of another schema.
     """
+    results = _read(out / FILE)
+    skipped = {claim.id for claim in results if claim.verdict is Verdict.SKIPPED}
+    earlier: dict[str, Earlier] = {}
+    if skipped:
+        runs = [_read(path) for path in sorted(out.glob(ASIDE.format("*")))]
+        # The last run of a claim is the one whose evidence is there.
+        for run in sorted(runs, key=lambda run: str(run.run["started"])):
+            earlier.update(
+                (claim.id, Earlier(run.run, claim))
+                for claim in run
+                if claim.id in skipped and claim.verdict not in (Verdict.SKIPPED, Verdict.ERROR)
+            )
+    return Results(results.run, results.claims, earlier)
+
+
+def set_aside(out: Path, tier: str) -> None:
+    """Make room for the results of a run of ``tier``: those of another tier get a name of theirs.
+
+    So what a tier can run and another skips is not lost. Damaged results are removed.
+    """
     path = out / FILE
+    try:
+        before = str(_read(path).run["tier"])
+    except ResultsError:
+        path.unlink(missing_ok=True)
+        return
+    if before == tier:
+        path.unlink()
+    else:
+        path.replace(out / ASIDE.format(before))
+    # Of one tier the newest results are there, once.
+    (out / ASIDE.format(tier)).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Results:
     content = read_json(path)
     schema = content["schema"].integer()
     if schema != SCHEMA:
@@ -96,7 +134,7 @@ def read_results(out: Path) -> Results:
     run = decode_run(content["run"])
     claims: dict[str, Recorded] = {}
     for node in content["claims"]:
-        claim = decode(node, out)
+        claim = decode(node, path.parent)
         if claim.id in claims:
             raise node["id"].damaged("an id that no other claim has")
         claims[claim.id] = claim

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from claims.registry import Check, Claim
 from claims.results.recorded import Recorded, Results
@@ -45,7 +46,13 @@ def _docstring(check: Check) -> str:
 
 
 def _evidence(results: Results, identifier: str) -> str:
-    claim, run = results[identifier], results.run
+    """The record of the run, and of an earlier one where the run skipped the claim."""
+    told = _told(results.run, results[identifier])
+    earlier = results.earlier.get(identifier)
+    return told if earlier is None else f"{told}\n\n{_told(earlier.run, earlier.claim)}"
+
+
+def _told(run: Mapping[str, Any], claim: Recorded) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     lines = [
         f"{claim.verdict} ({claim.seconds:.1f} s): {claim.reason}",

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from claims.registry import Claim, Evidence, Measurement, Verdict
+from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
 from claims.results import Outcome, Recorded, Recorder, ResultsError, read_results
 from claims.running.one import run_claim
+from claims.terminal.description import describe
 from tests.claims import fakes
 
 RUN = {
@@ -213,3 +214,77 @@ def _recorded(*measurements: Measurement) -> Recorded:
         measurements=measurements, controls={}, seconds=0.0, traceback=None, evidence=None,
         folder=Path(),
     )  # fmt: skip
+
+
+STARTED = {
+    "quick": "2026-01-03T00:00:00+00:00",
+    "full": "2026-01-01T00:00:00+00:00",
+    "paper": "2026-01-02T00:00:00+00:00",
+}
+
+
+def begins_later(setting: Setting) -> str | None:
+    return "begins at the full tier" if setting.tier == "quick" else None
+
+
+LATER = fakes.fake("later", fakes.sampled, skip=begins_later)
+
+
+def record_tier(out: Path, tier: str, *claims: Claim) -> None:
+    recorder = Recorder(out, {**RUN, "tier": tier, "started": STARTED[tier]})
+    for claim in claims:
+        recorder.record(run_claim(claim, tier, 0))
+    recorder.finish()
+
+
+def test_what_a_tier_skips_is_known_from_the_last_run_of_another(tmp_path: Path) -> None:
+    record_tier(tmp_path, "full", LATER, fakes.PASSING)
+    before = read_results(tmp_path)["fake.later"]
+    for _ in range(2):  # a second quick run knows it too
+        record_tier(tmp_path, "quick", LATER, fakes.PASSING)
+        results = read_results(tmp_path)
+        assert results["fake.later"].verdict is Verdict.SKIPPED
+        assert set(results.earlier) == {"fake.later"}, "what ran is of this run"
+        earlier = results.earlier["fake.later"]
+        assert earlier.run["tier"] == "full"
+        assert earlier.run["started"] == STARTED["full"]
+        assert earlier.claim == before
+        assert results.standing("fake.later") == before
+        assert results.standing("fake.passing") == results["fake.passing"]
+        assert np.array_equal(earlier.claim.arrays()["mean"], before.arrays()["mean"])
+
+
+def test_the_last_of_several_other_tiers_counts(tmp_path: Path) -> None:
+    for tier in ("full", "paper", "quick"):
+        record_tier(tmp_path, tier, LATER)
+    assert read_results(tmp_path).earlier["fake.later"].run["tier"] == "paper"
+    # Run again, it is of this run.
+    record_tier(tmp_path, "full", LATER)
+    assert read_results(tmp_path).earlier == {}
+    record_tier(tmp_path, "quick", LATER)
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
+        "results-full.json",
+        "results-paper.json",
+        "results.json",
+    ]
+
+
+def test_damaged_results_of_another_tier_are_named(tmp_path: Path) -> None:
+    record_tier(tmp_path, "full", LATER)
+    record_tier(tmp_path, "quick", LATER)
+    (tmp_path / "results-full.json").write_text("{")
+    with pytest.raises(ResultsError, match=r"results-full\.json is damaged"):
+        read_results(tmp_path)
+    # Where nothing was skipped nobody looks.
+    record_tier(tmp_path, "quick", fakes.PASSING)
+    assert read_results(tmp_path).earlier == {}
+
+
+def test_show_tells_the_earlier_run_of_a_skipped_claim(tmp_path: Path) -> None:
+    record_tier(tmp_path, "full", LATER)
+    record_tier(tmp_path, "quick", LATER)
+    told = describe(LATER, read_results(tmp_path), "")
+    assert "SKIPPED" in told
+    assert f"run of {STARTED['full']}, tier full" in told
+    assert "HOLDS" in told
+    assert "control wrong law: error" in told

@@ -182,11 +182,28 @@ def others() -> list[Outcome]:
     return result
 
 
-def write_run(out: Path, without: Collection[str] = (), seeds: int = 10) -> Path:
+def skipping(identifier: str) -> Outcome:
+    """A claim of the synthetic run, skipped."""
+    claim = declare(identifier, *STATEMENTS[identifier])
+    return Outcome(claim, Verdict.SKIPPED, "begins later", None, {}, 0.0, None)
+
+
+def write_run(
+    out: Path,
+    without: Collection[str] = (),
+    seeds: int = 10,
+    *,
+    skipped: Collection[str] = (),
+    tier: str = "quick",
+) -> Path:
     """Record the synthetic run in ``out``, leaving the claims ``without`` unrun."""
     arrays = all_arrays(seeds)
-    outcomes = [healthy(name, arrays[name]) for name in STATEMENTS] + others()
-    recorder = Recorder(out, RUN, order=[outcome.claim.id for outcome in outcomes])
+    outcomes = [
+        skipping(name) if name in skipped else healthy(name, arrays[name]) for name in STATEMENTS
+    ] + others()
+    recorder = Recorder(
+        out, {**RUN, "tier": tier}, order=[outcome.claim.id for outcome in outcomes]
+    )
     for outcome in outcomes:
         if outcome.claim.id not in without:
             recorder.record(outcome)

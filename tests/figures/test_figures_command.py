@@ -86,6 +86,26 @@ def test_missing_evidence_exits_with_1_and_says_what_to_run(tmp_path: Path) -> N
     assert [path.name for path in (out / "figures").iterdir()] == ["arrivals.svg"]
 
 
+def test_what_the_run_skipped_is_missing_only_where_it_was_asked_for(tmp_path: Path) -> None:
+    claim, name = "lora-muon.lr-transfer-width-depth", "rates-by-size"
+    out = write_run(tmp_path, skipped=[claim], seeds=2)
+    arguments = ("--out", str(out), "--format", "svg")
+    code, output = run(name, *arguments)
+    assert code == 1
+    assert f"{name} is left out: {claim} was skipped." in output
+    assert "To record what is missing" not in output, "the run would skip it again"
+    code, output = run(*arguments)
+    assert code == 0, output
+    assert f"{name} is left out" in output
+    assert len(list((out / "figures").iterdir())) == len(FIGURES) - 1
+    # What another tier has recorded is drawn.
+    write_run(out, seeds=2, tier="full")
+    write_run(out, skipped=[claim], seeds=2)
+    code, output = run(name, *arguments)
+    assert code == 0, output
+    assert (out / "figures" / f"{name}.svg").exists()
+
+
 def test_damaged_evidence_exits_with_1_and_names_the_file(
     recorded_run: Path, tmp_path: Path
 ) -> None:

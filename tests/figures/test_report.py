@@ -250,3 +250,25 @@ def test_damaged_results_are_an_error_and_leave_the_old_report(tmp_path: Path) -
     with pytest.raises(ResultsError, match=r"results\.json is damaged"):
         write_report(tmp_path)
     assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_a_skipped_claim_shows_its_last_run_of_another_tier(tmp_path: Path) -> None:
+    claim = "lora-muon.lr-transfer-width-depth"
+    others = set(STATEMENTS) - {claim}
+    write_run(tmp_path, without=others, tier="full")
+    write_run(tmp_path, without=others, skipped=[claim])
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    Page(html)
+    shown = card(html, claim)
+    assert "Skipped: begins later." in shown
+    assert "Last run here: HOLDS" in shown
+    assert "full tier, seed 0, " in shown
+    assert "largest deviation from unit rate" in shown
+    assert "<strong>AdamW</strong> fails, as it must" in shown
+    assert 'id="figure-rates-by-size"' in shown
+    assert f"Of an earlier run: {claim} of the full tier" in shown
+    # A run that has none says what it said.
+    alone = write_run(tmp_path / "alone", without=others, skipped=[claim])
+    shown = card(write_report(alone).read_text(encoding="utf-8"), claim)
+    assert "Last run here" not in shown
+    assert f"The figure rates-by-size is left out: {claim} was skipped." in shown
