@@ -175,14 +175,16 @@ class _Mapped:
     def __init__(self, recipe: Recipe, executor: Executor) -> None:
         self._recipe, self._executor = recipe, executor
         self._running: dict[Future[CellResult], tuple[int, Cell]] = {}
+        self._failed: Exception | None = None
 
     def add(self, number: int, cell: Cell) -> None:
+        if self._failed is not None:
+            return  # the sweep is about to end
         future = self._executor.submit(run_cell, cell, self._recipe)
         self._running[future] = number, cell
 
     def finished(self) -> Iterator[Finished]:
         """As above. Of cells that failed one is raised, once those that ran beside it are done."""
-        failed: Exception | None = None
         try:
             while self._running:
                 for future in wait(self._running, return_when=FIRST_COMPLETED).done:
@@ -192,16 +194,14 @@ class _Mapped:
                     except CancelledError:
                         continue
                     except Exception as error:
-                        failed = failed or error
+                        self._failed = self._failed or error
                         self._cancel()
                         continue
                     yield number, cell, result
-                if failed is not None:
-                    self._cancel()
         finally:
             self._cancel()
-        if failed is not None:
-            raise failed
+        if self._failed is not None:
+            raise self._failed
 
     def _cancel(self) -> None:
         for future in self._running:

@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from simulate import sweep as module
-from simulate.cells import Cell, CellResult, Contestant, Line, Recipe, cell_made_by, run_cell
+from simulate.cells import (
+    Cell,
+    CellResult,
+    Contestant,
+    Line,
+    Recipe,
+    cell_made_by,
+    kept_cell,
+    run_cell,
+)
 from simulate.checkpoint import CheckpointError
 from simulate.optimizers import LoRAMuon, Spectron
 from simulate.processes import local_processes
@@ -183,7 +192,10 @@ def test_a_cell_that_fails_loses_none_that_is_done(tmp_path: Path, threads: int)
     mixed = [bad, replace(four_lines()[1], steps=5)]
     with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="no optimiser comes"):
         sweep(mixed, recipe(), PROTOCOL, SEEDS, executor=pool if threads else None, store=tmp_path)
-    assert len(list(tmp_path.glob("*.cell"))) == 1
+    # What its line went on with before the failure was seen may be there too.
+    done = Cell(mixed[1], PROTOCOL.rates, SEEDS)
+    assert kept_cell(done, recipe(), tmp_path) is not None
+    assert kept_cell(Cell(bad, PROTOCOL.rates, SEEDS), recipe(), tmp_path) is None
 
 
 def test_progress_ends_at_what_was_foreseen() -> None:
