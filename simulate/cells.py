@@ -185,8 +185,7 @@ def cell_made_by(cell: Cell, recipe: Recipe) -> dict[str, Any]:
         "rates": list(cell.rates),
         "seeds": list(cell.seeds),
         "vocabulary": corpus.vocabulary,
-        "training text": _digest(corpus.train.numpy().tobytes()),
-        "validation text": _digest(corpus.validation.numpy().tobytes()),
+        "texts": list(corpus.digests),
         "batch_size": recipe.batch_size,
         "warmup": recipe.warmup,
         "evaluation_tokens": recipe.evaluation_tokens,
@@ -216,8 +215,5 @@ def kept_cell(cell: Cell, recipe: Recipe, store: Path) -> CellResult | None:
 
 
 def _file(made_by: Mapping[str, Any], store: Path) -> Path:
-    return store / f"{_digest(json.dumps(made_by, sort_keys=True).encode())[:32]}.cell"
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    name = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+    return store / f"{name[:32]}.cell"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.connection import wait
 
 import torch
 
 from geometry.errors import require_positive_int
+from simulate.orphans import end_with_parent
 
 
 def local_processes(jobs: int) -> ProcessPoolExecutor:
@@ -34,11 +32,4 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threadpool_limits(limits=1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    end_with_parent()

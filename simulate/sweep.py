@@ -30,7 +30,7 @@ from simulate.cells import (
     run_cell,
 )
 from simulate.tasks.architecture import Architecture
-from simulate.tuning import Protocol, Tuning
+from simulate.tuning import Protocol, Tuning, place_of_best
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,7 @@ class Curve:
     @property
     def least(self) -> Array:
         """(S,) losses at the rate whose mean loss is least."""
-        means = np.where(np.isfinite(self.losses), self.losses, np.inf).mean(1)
-        return np.asarray(self.losses[int(means.argmin())])
+        return np.asarray(self.losses[place_of_best(self.losses)])
 
 
 @dataclass

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from simulate.live_line import LiveLine
 from simulate.sweep import SweepProgress
 
 
-class SweepBar:
+class SweepBar(LiveLine):
     """What a sweep may be given as ``progress``, inside of a with statement.
 
     On a terminal it is one live line; elsewhere a line a cell, so that a log tells as much.
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console()
-        self._live = Progress(
+        super().__init__(
+            console or Console(),
             TaskProgressColumn(),
             BarColumn(bar_width=20),
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
         )
         self._task = self._live.add_task("the first cell", total=1.0)
 
@@ -37,18 +33,6 @@ class SweepBar:
         self._live.update(self._task, completed=done, description=told)
         if not self._console.is_terminal:
             self._console.print(f"{done:.0%} after {_clock(state.seconds)}: {told}")
-
-    def __enter__(self) -> SweepBar:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
 
 
 def _clock(seconds: float) -> str:

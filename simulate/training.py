@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -132,7 +131,7 @@ class EnsembleTraining:
             "optimizers": [type(each).__name__ for each in self._optimizers],
             "batch_size": batch_size,
             "dtype": str(dtype),
-            "training text": hashlib.sha256(corpus.train.numpy().tobytes()).hexdigest(),
+            "training text": corpus.digests[0],
         }
 
     def run(

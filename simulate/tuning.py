@@ -77,7 +77,7 @@ class Tuning:
     @property
     def best(self) -> int:
         """Where in ``rates`` the mean loss is least; a diverged run is worse than any other."""
-        return int(np.where(np.isfinite(self.losses), self.losses, np.inf).mean(1).argmin())
+        return place_of_best(self.losses)
 
     @property
     def at_edge(self) -> bool:
@@ -104,6 +104,11 @@ class Tuning:
 
     def _extension(self, beyond: int, rate: float) -> tuple[float, ...]:
         return (_rounded(rate),) if beyond < self.protocol.extensions else ()
+
+
+def place_of_best(losses: Array) -> int:
+    """The row of (K, S) with the least mean; NaN is worse than any loss."""
+    return int(np.where(np.isfinite(losses), losses, np.inf).mean(1).argmin())
 
 
 def _rounded(rate: float) -> float:

@@ -114,9 +114,14 @@ def recorded(curves: Sequence[Curve], bests: Sequence[BestRate]) -> dict[str, ND
     }
 
 
+def with_interval(best: BestRate) -> str:
+    """A best rate and the ends of its interval."""
+    return f"{best.rate:.3g} [{best.low:.3g}, {best.high:.3g}]"
+
+
 def told(label: str, best: BestRate) -> str:
     """A best rate with its interval, in words."""
-    return f"{label}: {best.rate:.3g} [{best.low:.3g}, {best.high:.3g}], loss {best.loss:.3f}"
+    return f"{label}: {with_interval(best)}, loss {best.loss:.3f}"
 
 
 def not_here(setting: Setting) -> str | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from claims.lora_muon.contestants import ADAMW, FACTOR_MUON, LORA_MUON, MUON, SPECTRON
 from claims.lora_muon.matrices import REFERENCE
-from claims.lora_muon.study import SIZES, Study, not_here, recorded
+from claims.lora_muon.study import SIZES, Study, not_here, recorded, with_interval
 from claims.registry import Claim, Evidence, Measurement, Setting
 from simulate.best_rate import BestRate, exponent
 from simulate.cells import Contestant, Line
@@ -116,20 +116,16 @@ def _told(
     label: Label,
 ) -> str:
     """Best rates with intervals, how far they may lie, and what it costs not to tune again."""
-    rows = [f"{label(curves[0].line.architecture)} {_interval(bests[0])}"]
+    rows = [f"{label(curves[0].line.architecture)} {with_interval(bests[0])}"]
     for curve, best, farthest in zip(curves[1:], bests[1:], measurements, strict=False):
         # The loss at the first's best rate, along the curve.
         loss = float(np.interp(np.log(bests[0].rate), np.log(curve.rates), curve.losses.mean(1)))
         rows.append(
-            f"{label(curve.line.architecture)} {_interval(best)}, up to {farthest.value:.2f} "
+            f"{label(curve.line.architecture)} {with_interval(best)}, up to {farthest.value:.2f} "
             f"half-decades off{'' if best.overlaps(bests[0]) else ', no overlap'}, "
             f"{max(loss - best.loss, 0.0):.3f} nats lost at the first's rate"
         )
     return "; ".join(rows)
-
-
-def _interval(best: BestRate) -> str:
-    return f"{best.rate:.3g} [{best.low:.3g}, {best.high:.3g}]"
 
 
 def _of_rank(size: Architecture) -> str:

@@ -6,11 +6,11 @@ torch are loaded, and Ctrl-C before anything takes its time.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import threading
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
+
+from simulate.orphans import end_with_parent
 
 # Read when numpy and torch are loaded. Two threads in every worker collapse under load.
 THREAD_VARIABLES = (
@@ -28,7 +28,7 @@ def serve(connection: Connection, registry: str) -> None:
     """
     # Ctrl-C reaches the whole process group; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     from claims.registry import Means
     from claims.running.one import run_claim
@@ -43,11 +43,3 @@ def serve(connection: Connection, registry: str) -> None:
         fields = dict(vars(run_claim(load_registry(registry)[identifier], tier, seed, means)))
         del fields["claim"]
         connection.send(fields)
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed leaves no worker behind."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -17,39 +14,26 @@ from rich.text import Text
 
 from claims.registry import Claim
 from claims.results.recorded import Recorded
+from simulate.live_line import LiveLine
 
 
-class RunProgress:
+class RunProgress(LiveLine):
     """Claims done and in all, time elapsed and left, and which claims run now."""
 
     def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total, self._done = console, total, 0
-        # Shares of what is done, of those that tell.
-        self._running: dict[str, float | None] = {}
-        self._live = Progress(
+        super().__init__(
+            console,
             MofNCompleteColumn(),
             BarColumn(bar_width=20),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[running]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
+        self._total, self._done = total, 0
+        # Shares of what is done, of those that tell.
+        self._running: dict[str, float | None] = {}
         self._task = self._live.add_task("claims", total=total, running="")
-
-    def __enter__(self) -> RunProgress:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
 
     def started(self, claim: Claim) -> None:
         self._running[claim.id] = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -70,6 +72,15 @@ class Corpus:
     train: Tensor
     validation: Tensor
     entropy_rate: float | None = None
+
+    @cached_property
+    def digests(self) -> tuple[str, str]:
+        """SHA-256 of the tokens to train and to validate on, in hexadecimal."""
+        train, validation = (
+            hashlib.sha256(part.numpy().tobytes()).hexdigest()
+            for part in (self.train, self.validation)
+        )
+        return train, validation
 
     def encode(self, text: str) -> Tensor:
         """(len(text),) int64 tokens.
