@@ -41,7 +41,6 @@ class Curve:
         rates: (K,) ascending, all that were tried.
         losses: (K, S) validation losses in nats of S seeds, NaN where a run diverged.
         diverged_at: (K, S) steps at which runs diverged, -1 where they did not.
-        at_edge: whether the best rate is still the first or last of them.
         seconds: spent on the line.
     """
 
@@ -49,12 +48,16 @@ class Curve:
     rates: Array
     losses: Array
     diverged_at: np.ndarray[Any, np.dtype[np.int64]]
-    at_edge: bool
     seconds: float
 
     def best(self, **options: Any) -> BestRate:
         """The best rate with its interval; options as for ``best_rate``."""
         return best_rate(self.rates, self.losses, **options)
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best rate is still the first or last of those that were tried."""
+        return place_of_best(self.losses) in (0, len(self.rates) - 1)
 
     @property
     def least(self) -> Array:
@@ -276,6 +279,5 @@ class _Sweep:
             tuning.rates,
             tuning.losses,
             np.stack([left[rate] for rate in tuning.rates.tolist()]),
-            tuning.at_edge,
             self._spent[number],
         )

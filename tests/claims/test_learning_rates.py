@@ -52,7 +52,7 @@ def planted(
             seeds = 1e-3 * np.random.default_rng(rank or 0).standard_normal((len(RATES), 6))
             extra = rank_2 if rank == 2 else 0.0
             losses = 1.0 + extra + curve[:, None] + seeds
-            made.append(Curve(line, RATES, losses, np.full(losses.shape, -1), False, 0.0))
+            made.append(Curve(line, RATES, losses, np.full(losses.shape, -1), 0.0))
         return made
 
     monkeypatch.setattr(Study, "curves", curves)

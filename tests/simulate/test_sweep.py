@@ -240,7 +240,6 @@ def test_a_best_rate_has_an_interval() -> None:
         np.array([0.01, 0.03, 0.1]),
         np.array([[2.0, 2.1], [1.5, 1.6], [1.9, 2.0]]),
         np.full((3, 2), -1),
-        False,
         0.0,
     )
     best = curve.best()
