@@ -6,6 +6,16 @@ Polar Decomposition, arXiv 2605.06884; Peng, Wang, Yu 2026, Convergence of Pract
 Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 """
 
-from claims.low_rank_orthogonalization import heavy_tails, orthogonalizers
+from claims.low_rank_orthogonalization import (
+    heavy_tails,
+    momentum_lemma,
+    nesterov,
+    orthogonalizers,
+)
 
-CLAIMS = (*orthogonalizers.CLAIMS, *heavy_tails.CLAIMS)
+CLAIMS = (
+    *momentum_lemma.CLAIMS,
+    *heavy_tails.CLAIMS,
+    *nesterov.CLAIMS,
+    *orthogonalizers.CLAIMS,
+)
