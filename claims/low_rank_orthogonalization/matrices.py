@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
+
+from claims.measuring.intervals import mean_with_interval
 
 REFERENCE = "arXiv 2509.11983"
 CONFIDENCE = 0.99
@@ -37,6 +38,4 @@ def nuclear_norm(M: Tensor) -> Tensor:
 
 def interval(values: Tensor) -> tuple[float, float]:
     """The two ends of Student's interval of the mean of independent ``values`` (draws,)."""
-    count = len(values)
-    half = student.ppf((1 + CONFIDENCE) / 2, count - 1) * float(values.std()) / count**0.5
-    return float(values.mean()) - half, float(values.mean()) + half
+    return mean_with_interval(values.numpy(), CONFIDENCE)[1:]
