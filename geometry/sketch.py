@@ -197,7 +197,7 @@ def range_basis(
 
     Raises:
         ValueError: no finite floating (..., m, n); sizes out of their ranges; an unknown method;
-            not exactly one of generator and uniforms, or uniforms of another shape.
+            not exactly one of generator and uniforms; uniforms of another shape or beyond (0, 1).
 
     Reference:
         Halko, Martinsson, Tropp, SIAM Review 53, 2011, algorithms 4.1 and 4.4.
@@ -235,12 +235,16 @@ def _drawn(
         return drawn.clamp_(min=2.0**-54).to(M.device)
     if uniforms is not None and generator is None:
         try:
-            return uniforms.expand(*batch, *shape)
+            drawn = uniforms.expand(*batch, *shape)
         except RuntimeError:
             raise ValueError(
                 f"uniforms of sketch {sketch.name!r} must broadcast to {(*batch, *shape)}, "
                 f"got shape {tuple(uniforms.shape)}"
             ) from None
+        least, most = (float(end) for end in uniforms.aminmax())
+        if not 0 < least <= most < 1:
+            raise ValueError(f"uniforms must lie in (0, 1), got {least} to {most}")
+        return drawn
     given = "neither" if generator is None else "both"
     raise ValueError(f"one of generator and uniforms is expected, got {given}")
 
