@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from benchmarks.report import counted
 from claims.results.strict_json import write_json
 from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Muon, Spectron
-from simulate.step_costs import Trace, numbers_kept, step_times, with_gradient
+from simulate.step_costs import Trace, numbers_kept, with_gradient
+from simulate.turns import times_in_turn
 
 # LoRA-Muon's step against the dense one, at this size and rank.
 BAR = (4096, 16, 20.0)
@@ -92,7 +93,7 @@ def _measured(
         # The first makes the state, and is looked at; no other is.
         with Trace() as looked_at[name]:
             optimizer.step()
-    taken = step_times(optimizers, repeats)
+    taken = times_in_turn({name: optimizer.step for name, optimizer in optimizers.items()}, repeats)
     for name, optimizer in optimizers.items():
         seconds, seen = min(taken[name]), looked_at[name]
         yield StepRow(

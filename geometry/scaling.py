@@ -28,7 +28,8 @@ def power_of_two_factors(G: Tensor) -> tuple[Tensor, Tensor]:
         Two tensors of shape (..., 1, 1) in G's dtype; both are 1 for a zero matrix.
     """
     info = torch.finfo(G.dtype)
-    peak = G.abs().amax(dim=(-2, -1), keepdim=True)
+    # Not of |G|, a tensor as large as G, which takes longer to make than to read.
+    peak = torch.maximum(G.amax(dim=(-2, -1), keepdim=True), -G.amin(dim=(-2, -1), keepdim=True))
     lift = torch.where(peak < info.tiny, 1 / info.eps, 1.0).to(G.dtype)
     peak = peak * lift
     mantissa, _ = torch.frexp(peak)
@@ -50,4 +51,36 @@ def power_of_two_normalize(G: Tensor) -> Tensor:
         (..., m, n) in G's dtype; zero matrices are unchanged.
     """
     lift, factor = power_of_two_factors(G)
-    return G * lift * factor
+    return (G * lift).mul_(factor)
+
+
+def balanced_factors(G: Tensor) -> tuple[Tensor, Tensor]:
+    """The product of ``power_of_two_factors`` as two of about its root, for ``scaled_product``.
+
+    Either may scale numbers near 1 without leaving the exponent range.
+    """
+    halves = []
+    for factor in power_of_two_factors(G):
+        root = factor.sqrt()
+        # root = mantissa 2^exponent, so this is 2^exponent exactly.
+        half = root / torch.frexp(root).mantissa
+        halves.append((half, factor / half))
+    (a, b), (c, d) = halves
+    return a * c, b * d
+
+
+def scaled_product(M: Tensor, small: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
+    """(first second M) small for two powers of two, without a scaled copy of M.
+
+    Args:
+        M: (..., m, n).
+        small: (..., n, l), its entries far within the exponent range.
+        factors: (first, second), each (..., 1, 1), of ``balanced_factors``: the one scales
+            ``small``, the other the product.
+
+    Returns:
+        (..., m, l), each column in one piece.
+    """
+    first, second = factors
+    # Products take up to four times as long where the large matrix is the left one.
+    return (((small * first).mT @ M.mT) * second).mT

@@ -17,7 +17,9 @@ from torch import Tensor
 from geometry.errors import require_finite, require_matrices, require_positive_int
 from geometry.names import unknown_name
 from geometry.polar import orthogonalize
-from geometry.scaling import compute_dtype, power_of_two_normalize
+from geometry.scaling import balanced_factors, compute_dtype, scaled_product
+
+Factors = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,27 +29,30 @@ class Sketch:
     Attributes:
         name: the name that selects it.
         draws: (n, l) -> the shape of the uniform numbers that it takes for one matrix.
-        columns: (M (..., m, n), uniforms, l) -> Y (..., m, l).
+        columns: (M (..., m, n), uniforms, l, factors of ``balanced_factors``) -> Y (..., m, l).
         source: the paper that defines it.
     """
 
     name: str
     draws: Callable[[int, int], tuple[int, ...]]
-    columns: Callable[[Tensor, Tensor, int], Tensor]
+    columns: Callable[[Tensor, Tensor, int, Factors], Tensor]
     source: str
 
 
-def _chosen(M: Tensor, indices: Tensor) -> Tensor:
-    return M.gather(-1, indices.unsqueeze(-2).expand(*M.shape[:-1], indices.shape[-1]))
+def _chosen(M: Tensor, indices: Tensor, factors: Factors) -> Tensor:
+    """The columns of first second M at indices (..., l)."""
+    first, second = factors
+    return M.gather(-1, indices.unsqueeze(-2).expand(*M.shape[:-1], -1)) * first * second
 
 
-def _uniform_columns(M: Tensor, uniforms: Tensor, count: int) -> Tensor:
+def _uniform_columns(M: Tensor, uniforms: Tensor, count: int, factors: Factors) -> Tensor:
     # The places of the least of n numbers: without replacement, each set as likely as any other.
-    return _chosen(M, uniforms.topk(count, largest=False).indices)
+    return _chosen(M, uniforms.topk(count, largest=False).indices, factors)
 
 
-def _weighted_columns(M: Tensor, uniforms: Tensor, count: int) -> Tensor:
-    squares = M.double().square().sum(-2)
+def _weighted_columns(M: Tensor, uniforms: Tensor, count: int, factors: Factors) -> Tensor:
+    first, second = factors
+    squares = (M * first).mul_(second).square_().sum(-2, dtype=torch.float64)
     total = squares.sum(-1, keepdim=True)
     ends = squares.cumsum(-1)
     ends = ends / torch.where(total > 0, ends[..., -1:], 1.0)
@@ -56,11 +61,11 @@ def _weighted_columns(M: Tensor, uniforms: Tensor, count: int) -> Tensor:
     indices = indices.clamp(max=M.shape[-1] - 1)
     probabilities = squares.gather(-1, indices) / torch.where(total > 0, total, 1.0)
     scale = torch.where(probabilities > 0, (count * probabilities).rsqrt(), 0.0)
-    return _chosen(M, indices) * scale.unsqueeze(-2).to(M.dtype)
+    return _chosen(M, indices, factors) * scale.unsqueeze(-2).to(M.dtype)
 
 
-def _gaussian_sketch(M: Tensor, uniforms: Tensor, count: int) -> Tensor:
-    return M @ torch.special.ndtri(uniforms).to(M.dtype)
+def _gaussian_sketch(M: Tensor, uniforms: Tensor, count: int, factors: Factors) -> Tensor:
+    return scaled_product(M, torch.special.ndtri(uniforms).to(M.dtype), factors)
 
 
 _DECLARED = (
@@ -186,12 +191,14 @@ def range_basis(
     require_sketch_sizes(m, n, rank, oversampling, power_iterations)
     sketch, count = sketch_named(method), rank + oversampling
     drawn = _drawn(sketch, M, count, generator, uniforms)
-    X = power_of_two_normalize(M.to(compute_dtype(M.dtype)))
+    X = M.to(compute_dtype(M.dtype))
+    factors = balanced_factors(X)
     if rank_cutoff is None:
         rank_cutoff = max(m, n) * torch.finfo(X.dtype).eps
-    Q = orthonormal_basis(sketch.columns(X, drawn, count), rank_cutoff)
+    Q = orthonormal_basis(sketch.columns(X, drawn, count, factors), rank_cutoff)
     for _ in range(power_iterations):
-        Q = orthonormal_basis(X @ orthonormal_basis(X.mT @ Q, rank_cutoff), rank_cutoff)
+        for side in (X.mT, X):
+            Q = orthonormal_basis(scaled_product(side, Q, factors), rank_cutoff)
     return Q
 
 
@@ -228,13 +235,14 @@ def projected_msign(
 
     Args:
         Q: (..., m, l), orthonormal or zero columns.
-        M: (..., m, n), in Q's dtype, finite.
+        M: (..., m, n), in Q's dtype, finite, of any scale.
         method, steps, parameters: of O, as for `geometry.polar.orthogonalize`.
 
     Returns:
         (..., m, n).
     """
-    return Q @ orthogonalize(Q.mT @ M, method, steps, **parameters)
+    projected = scaled_product(M.mT, Q, balanced_factors(M)).mT
+    return Q @ orthogonalize(projected, method, steps, **parameters)
 
 
 def low_rank_msign(
@@ -285,6 +293,5 @@ def low_rank_msign(
         uniforms=uniforms,
         rank_cutoff=rank_cutoff,
     )
-    X = power_of_two_normalize(wide.to(Q.dtype))
-    factor = projected_msign(Q, X, orthogonalizer, steps)
+    factor = projected_msign(Q, wide.to(Q.dtype), orthogonalizer, steps)
     return (factor.mT if tall else factor).to(M.dtype)

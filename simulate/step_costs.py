@@ -1,10 +1,8 @@
-"""What an optimiser's step costs: its time, the tensors that it makes, and what is kept."""
+"""What an optimiser's step costs in memory: the tensors that it makes, and what is kept."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -55,28 +53,3 @@ def with_gradient(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32
     parameter = nn.Parameter(values)
     parameter.grad = gradient
     return parameter
-
-
-def step_times(
-    optimizers: Mapping[str, Optimizer],
-    rounds: int,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, list[float]]:
-    """Seconds of a step of each, ``rounds`` times.
-
-    They take turns, forwards and backwards, so that whatever else slows the machine down slows
-    all of them down: what can be compared are the times of one round.
-
-    Args:
-        clock: in seconds. ``time.thread_time`` counts what this thread alone ran, so the time
-            that others had the core is left out; it sees nothing of a second thread or a GPU.
-    """
-    taken: dict[str, list[float]] = {name: [] for name in optimizers}
-    names = list(optimizers)
-    for _ in range(rounds):
-        for name in names:
-            began = clock()
-            optimizers[name].step()
-            taken[name].append(clock() - began)
-        names.reverse()
-    return taken

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 from torch.optim import Optimizer
 
 from claims.lora_muon.matrices import REFERENCE, Make
 from claims.registry import Claim, Evidence, Measurement, Setting
 from simulate.optimizers import LoRAMuon, LoRARite, LoRARiteCore, Muon
-from simulate.step_costs import Trace, numbers_kept, step_times, with_gradient
+from simulate.step_costs import Trace, numbers_kept, with_gradient
+from simulate.turns import median_interval, times_in_turn
 
 Array = NDArray[np.float64]
 
@@ -61,14 +61,6 @@ class _Costs:
         return min(names, key=lambda name: float(np.median(self.seconds[name])))
 
 
-def _median(values: Array) -> tuple[float, float, float]:
-    """Median and its 95 % interval by order statistics, which supposes nothing of the values."""
-    ordered = np.sort(values)
-    # Of less than six values the interval is all of them.
-    out = max(int(binom.ppf(0.025, len(ordered), 0.5)), 1)
-    return float(np.median(ordered)), float(ordered[out - 1]), float(ordered[-out])
-
-
 def _costs(optimizers: Mapping[str, Optimizer], rounds: int) -> _Costs:
     seen = {name: Trace() for name in optimizers}
     for name, optimizer in optimizers.items():
@@ -76,7 +68,8 @@ def _costs(optimizers: Mapping[str, Optimizer], rounds: int) -> _Costs:
         with seen[name]:
             optimizer.step()
     # Claims run on one thread: what others do on its core in between is none of the step's time.
-    taken = step_times(optimizers, rounds, clock=time.thread_time)
+    steps = {name: optimizer.step for name, optimizer in optimizers.items()}
+    taken = times_in_turn(steps, rounds, clock=time.thread_time)
     return _Costs(
         {name: np.array(times) for name, times in taken.items()},
         {name: numbers_kept(optimizer) for name, optimizer in optimizers.items()},
@@ -117,7 +110,7 @@ def _contest(setting: Setting, own: str, sizes: Sequence[int], ranks: Sequence[i
             compared.append((LIKE_NUMERICS, PRODUCTS, CORE_PRODUCTS))
             compared.append(("in matrix products, over the fastest QR form", PRODUCTS, rival))
         for text, one, other in compared:
-            middle, low, high = _median(race.seconds[one] / race.seconds[other])
+            middle, low, high = median_interval(race.seconds[one] / race.seconds[other])
             where = f"{text}, m = n = {size}, r = {rank}"
             remarks.append(f"{where} ({other}): {middle:.2f} [{low:.2f}, {high:.2f}]")
             # Matrix products beside exact numerics by LAPACK are told, and not judged.
@@ -155,7 +148,7 @@ def _arrays(
             for size, rank, name in product(sizes, ranks, FACTORED)
         ]
         if quantity == "seconds":
-            found = [_median(times) for times in found]
+            found = [median_interval(times) for times in found]
         return np.array(found).reshape(len(sizes), len(ranks), len(FACTORED), -1)
 
     def of_dense(quantity: str) -> NDArray[Any]:

@@ -1,10 +1,16 @@
-"""Low-rank orthogonalization, with the Nesterov momentum of Muon and its rates.
+"""Low-rank orthogonalisation, with the convergence of Muon by inexact polar factors.
 
-He, Deng, Lu 2025, Low-rank Orthogonalization for Large-scale Matrix Optimization, arXiv 2509.11983;
+He, Deng, Lu, Low-rank Orthogonalization for Large-scale Matrix Optimization, arXiv 2509.11983;
 Choudhury et al. 2026, Muon with Nesterov Momentum: Heavy-Tailed Noise and (Randomized) Inexact
-Polar Decomposition, arXiv 2605.06884; Peng, Wang, Yu, Convergence of Practical Muon.
+Polar Decomposition, arXiv 2605.06884; Peng, Wang, Yu 2026, Convergence of Practical Muon with
+Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 """
 
-from claims.low_rank_orthogonalization import descent, descent_rate, practical
+from claims.low_rank_orthogonalization import descent, descent_rate, orthogonalizers, practical
 
-CLAIMS = (*descent.CLAIMS, *descent_rate.CLAIMS, *practical.CLAIMS)
+CLAIMS = (
+    *descent.CLAIMS,
+    *descent_rate.CLAIMS,
+    *practical.CLAIMS,
+    *orthogonalizers.CLAIMS,
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -81,6 +83,23 @@ def test_a_batch_gets_what_its_slices_get(method: str, device: torch.device) -> 
             M[i], 4, method, oversampling=2, power_iterations=1, uniforms=drawn[i]
         )
         assert (together[i] - alone).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("method", SKETCHES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scale_of_a_matrix_does_not_matter(method: str, dtype: torch.dtype) -> None:
+    M = torch.randn(9, 14, generator=generator(), dtype=dtype)
+
+    def factor(X: Tensor) -> Tensor:
+        return low_rank_msign(X, 3, method, power_iterations=2, generator=generator(2))
+
+    info = torch.finfo(dtype)
+    largest = 2.0 ** (int(math.log2(info.max)) - 3)
+    for scale in (2.0, 2.0**-40, largest, info.tiny * 2**12):
+        assert torch.equal(factor(M * scale), factor(M))
+    # Of subnormal entries, which whole numbers times the least of them are exactly.
+    whole = (M * 128).round()
+    assert torch.equal(factor(whole * (info.tiny * info.eps)), factor(whole))
 
 
 def test_what_is_asked_for_must_be_there() -> None:

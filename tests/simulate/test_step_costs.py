@@ -1,12 +1,11 @@
-"""What a step costs: everything that it makes is seen, and contestants take turns."""
+"""What a step costs in memory: everything that it makes is seen."""
 
 from __future__ import annotations
 
 import torch
-from torch.optim import Optimizer
 
 from simulate.optimizers import LoRAMuon, LoRARite
-from simulate.step_costs import Trace, numbers_kept, step_times, with_gradient
+from simulate.step_costs import Trace, numbers_kept, with_gradient
 
 
 def test_entries_and_bytes_of_the_largest_are_seen_apart() -> None:
@@ -37,28 +36,3 @@ def test_parameters_are_drawn_by_their_seed() -> None:
     assert one.grad is not None
     assert not torch.equal(one.grad, one)
     assert not torch.equal(with_gradient(3, 4, seed=1), other)
-
-
-class Noted(Optimizer):
-    """Notes its name in a list when it steps."""
-
-    def __init__(self, name: str, seen: list[str]) -> None:
-        super().__init__([torch.nn.Parameter(torch.zeros(1))], {})
-        self.name, self.seen = name, seen
-
-    def step(self, closure: object = None) -> None:  # type: ignore[override]
-        self.seen.append(self.name)
-
-
-def test_contestants_take_turns_forwards_and_backwards() -> None:
-    seen: list[str] = []
-    taken = step_times({name: Noted(name, seen) for name in "abc"}, 3)
-    assert "".join(seen) == "abccbaabc"
-    assert {name: len(times) for name, times in taken.items()} == {"a": 3, "b": 3, "c": 3}
-    assert all(time > 0 for times in taken.values() for time in times)
-
-
-def test_another_clock_is_taken() -> None:
-    ticks = iter(range(0, 100, 7))
-    taken = step_times({"a": Noted("a", [])}, 2, clock=lambda: next(ticks))
-    assert taken == {"a": [7, 7]}
