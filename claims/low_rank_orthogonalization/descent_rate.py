@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from claims.low_rank_orthogonalization.descent import REFERENCE
-from claims.low_rank_orthogonalization.exponents import exponent
 from claims.low_rank_orthogonalization.quadratics import curvatures, gaussian
+from claims.measuring.exponents import exponent
 from claims.registry import Claim, Evidence, Measurement, Setting
 from simulate.optimizers import LowRankMSGD, keep_members
 from simulate.tasks import NoisyQuadratic

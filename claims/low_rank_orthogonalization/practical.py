@@ -242,7 +242,7 @@ CLAIMS = (
             r"(1-b_1b_2)(1-b_2)}) s_{\max} \sqrt r \sigma "
             r"+ \frac{2 g b_2 s_{\max}^2 L r}{1-b_1} + \frac{g s_{\max}^2 L r}{2}$."
         ),
-        reference="Peng, Wang, Yu, Convergence of Practical Muon, Theorem 3.1",
+        reference="Peng, Wang, Yu, arXiv 2609.39595, Theorem 3.1; the derivation is ours",
         source="related",
         setup=f"{M} x {N} quadratics of conditions up to 10 by 10, Gaussian starts and noise; "
         "exact and five steps of Newton-Schulz; rates, b1, b2 and T on a grid",
@@ -256,7 +256,7 @@ CLAIMS = (
                 "noises": (0.1, 1.0),
                 "rates": (0.03, 0.1, 0.3),
                 "b1": (0.0, 0.5, 0.9),
-                "horizons": (16, 64),
+                "horizons": (12, 48),
             },
             "full": {
                 "seeds": 64,

@@ -59,6 +59,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "spectron.not-invariant": {},
     "lora-rite.first-step": {"seeds": 3},
     "lora-rite.gauge": {"seeds": 2},
+    "low-rank.descent": {"members": 50},
+    "low-rank.msgd-rate": {"seeds": 12},
+    "practical.thm-3.1": {"seeds": 4, "rates": (0.03, 0.3), "b1": (0.0, 0.9)},
     "low-rank.orthogonaliser-table": {"drawn": 7},
     "practical.thm-3.4": {"seeds": 2, "cells": 4096},
 }  # fmt: skip
