@@ -8,16 +8,22 @@ Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 
 from claims.low_rank_orthogonalization import (
     alignment,
+    descent,
+    descent_rate,
     heavy_tails,
     orthogonalizers,
+    practical,
     robustness,
     sketches,
 )
 
 CLAIMS = (
-    *orthogonalizers.CLAIMS,
     *sketches.CLAIMS,
     *alignment.CLAIMS,
     *robustness.CLAIMS,
+    *descent.CLAIMS,
+    *descent_rate.CLAIMS,
     *heavy_tails.CLAIMS,
+    *practical.CLAIMS,
+    *orthogonalizers.CLAIMS,
 )
