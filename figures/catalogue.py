@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from figures import (
     adapter_spectra,
+    alignment,
     arrivals,
     discretisation,
     equal_rate,
@@ -12,6 +13,7 @@ from figures import (
     l2,
     lockstep,
     order_boundary,
+    orthogonalizer_error,
     rates_by_rank,
     rates_by_rescaling,
     rates_by_size,
@@ -41,4 +43,6 @@ FIGURES: tuple[Figure, ...] = (
     rates_by_rescaling.FIGURE,
     adapter_spectra.FIGURE,
     step_time.FIGURE,
+    orthogonalizer_error.FIGURE,
+    alignment.FIGURE,
 )

@@ -7,15 +7,27 @@ Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 """
 
 from claims.low_rank_orthogonalization import (
+    alignment,
+    descent,
+    descent_rate,
     heavy_tails,
     momentum_lemma,
     nesterov,
     orthogonalizers,
+    practical,
+    robustness,
+    sketches,
 )
 
 CLAIMS = (
+    *sketches.CLAIMS,
+    *alignment.CLAIMS,
+    *robustness.CLAIMS,
+    *descent.CLAIMS,
+    *descent_rate.CLAIMS,
     *momentum_lemma.CLAIMS,
     *heavy_tails.CLAIMS,
     *nesterov.CLAIMS,
+    *practical.CLAIMS,
     *orthogonalizers.CLAIMS,
 )

@@ -59,7 +59,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "spectron.not-invariant": {},
     "lora-rite.first-step": {"seeds": 3},
     "lora-rite.gauge": {"seeds": 2},
+    "low-rank.descent": {"members": 50},
+    "low-rank.msgd-rate": {"seeds": 12},
+    "practical.thm-3.1": {"seeds": 4, "rates": (0.03, 0.3), "b1": (0.0, 0.9)},
     "low-rank.orthogonaliser-table": {"drawn": 7},
+    "low-rank.identity": {"seeds": 2},
+    "low-rank.exact-rank": {"seeds": 2, "conditions": (1.0, 1e4)},
+    "low-rank.not-an-approximation": {"shape": (48, 64), "rank": 12, "dimensions": 48},
+    "low-rank.alignment": {"drawn": 1, "ranks": (16,), "powers": (0,)},
+    "low-rank.tall-columns": {"draws": 8},
+    "low-rank.noise-robustness": {"draws": 4},
     "practical.thm-3.4": {"seeds": 2, "cells": 4096},
 }  # fmt: skip
 
