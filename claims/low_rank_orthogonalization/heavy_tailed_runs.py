@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from claims.low_rank_orthogonalization.directions import Direction, columns, gaussian, polar
+from claims.measuring.exponents import exponent
 from claims.measuring.intervals import percentile_interval, resampled_means
 from claims.registry import Setting
 from simulate.noise import Noise
@@ -126,19 +127,12 @@ class Means:
         A direction of bounded length moves X by bounded steps, so the values have all moments,
         whatever the noise has, and the bootstrap over seeds is consistent.
         """
-        found = log_slopes(self.horizons, self.values.mean(-1))
-        resampled = log_slopes(self.horizons, resampled_means(self.values, seed))
-        return np.stack([found, *percentile_interval(resampled)], -1)
+        found = [exponent(self.horizons, values, seed) for values in self.values]
+        return np.array(found)
 
     def intervals(self, seed: int) -> Array:
         """(T, H, 2): of the means."""
         return np.moveaxis(percentile_interval(resampled_means(self.values, seed)), 0, -1)
-
-
-def log_slopes(steps: Array, values: Array) -> Array:
-    """The least-squares slopes of log values (..., H) on log steps (H,)."""
-    x = np.log(steps) - np.log(steps).mean()
-    return np.asarray((np.log(values) * x).sum(-1) / (x * x).sum())
 
 
 def trajectory_means(

@@ -8,9 +8,9 @@ from claims.low_rank_orthogonalization.heavy_tailed_runs import (
     COLUMNS,
     METHODS,
     TAILS,
+    Array,
     M,
     N,
-    log_slopes,
     momentum_error,
     trajectory_means,
 )
@@ -39,8 +39,8 @@ def _lemma(setting: Setting, orders: tuple[float, ...], exponent: float | None) 
     share, tails = fewer / count, np.array([TAILS[a] for a in orders])
     resampled = resampled_means(means.values, setting.seed, size=fewer)
     mean = means.values.mean(-1)
-    slopes = log_slopes(weights, mean)
-    low, high = heavy_tailed_interval(slopes, log_slopes(weights, resampled), share, tails)
+    slopes = _log_slopes(weights, mean)
+    low, high = heavy_tailed_interval(slopes, _log_slopes(weights, resampled), share, tails)
     _, upper = heavy_tailed_interval(mean, resampled, share, tails[:, None])
     claimed = [(a - 1) / a if exponent is None else exponent for a in orders]
     measurements = [
@@ -66,6 +66,11 @@ def _lemma(setting: Setting, orders: tuple[float, ...], exponent: float | None) 
         "slopes": np.stack([slopes, low, high], -1),
     }
     return Evidence((*measurements, ratio), arrays, tuple(remarks))
+
+
+def _log_slopes(weights: Array, values: Array) -> Array:
+    x = np.log(weights) - np.log(weights).mean()
+    return np.asarray((np.log(values) * x).sum(-1) / (x * x).sum())
 
 
 def check(setting: Setting) -> Evidence:
