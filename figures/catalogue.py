@@ -10,6 +10,7 @@ from figures import (
     equal_rate,
     gauge_drift,
     gram_and_qr,
+    heavy_tail_rates,
     l2,
     lockstep,
     order_boundary,
@@ -45,4 +46,5 @@ FIGURES: tuple[Figure, ...] = (
     step_time.FIGURE,
     orthogonalizer_error.FIGURE,
     alignment.FIGURE,
+    heavy_tail_rates.FIGURE,
 )
