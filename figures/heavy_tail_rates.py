@@ -64,7 +64,7 @@ def _panel(axes: Axes, sources: Sources, order: float) -> None:
     exponent = float(recording["exponents"][list(recording["orders"]).index(order)])
     span = np.array([min(ends), max(ends)])
     guide(axes, span, 1.6 * highest * (span / span[0]) ** -exponent, "theory")
-    theory = f"theory {_short(-exponent)}"
+    theory = f"theory −{exponent:.3g}".replace("0.", ".")
     heights[theory] = float(1.6 * highest * (span[1] / span[0]) ** -exponent)
     heights["bounds"] = float(np.exp(np.mean(np.log(bounds))))
     inks[theory] = inks["bounds"] = INK
@@ -93,7 +93,7 @@ def _line(axes: Axes, recording: Recording, place: tuple[int, int], ink: Ink, na
 
 
 def _short(slope: float) -> str:
-    """-.18: a slope to two digits, three where it is small."""
+    """A slope to two digits."""
     return f"{slope:.2f}".replace("0.", ".").replace("-", "−")
 
 

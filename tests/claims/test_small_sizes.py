@@ -63,7 +63,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "low-rank.msgd-rate": {"seeds": 12},
     "low-rank.momentum-lemma": {"seeds": 6, "halvings": (1, 3, 5)},
     "low-rank.heavy-tail-rate": {
-        "seeds": 6, "horizons": (256, 1024), "orders": {"columns, r = 3": (2.0, 1.5, 1.2)},
+        "seeds": 12, "horizons": (1024, 4096), "orders": {"columns, r = 3": (1.5, 1.2)},
         "sgd_horizons": (256, 1024),
     },
     "low-rank.unknown-tail": {

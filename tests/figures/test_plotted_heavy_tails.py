@@ -63,7 +63,7 @@ def test_the_guide_has_the_exponent_of_the_theory(sources: Sources, panel: int) 
 
 
 def test_slopes_stand_in_the_labels(sources: Sources) -> None:
-    for panel, theory in enumerate(("−.25", "−.20", "−.12")):
+    for panel, theory in enumerate(("−.25", "−.2", "−.125")):
         axes = heavy_tail_rates.FIGURE.drawing(sources).axes[panel]
         texts = {text.get_text() for text in axes.texts}
         assert f"theory {theory}" in texts
