@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,19 @@ class Contestant:
         make: from [(B, A), ...] of a low-rank model or [W, ...] of a dense one, and ``lr`` (E,),
             to an optimiser; a class or a function of a module, for it travels between processes.
         options: further arguments of ``make``.
+        draws: whether the optimiser draws at random: ``make`` then takes ``seed`` (E,) too, the
+            members' seeds.
     """
 
     name: str
     make: Callable[..., Optimizer]
     options: Mapping[str, Any] = field(default_factory=dict)
+    draws: bool = False
 
-    def __call__(self, parameters: list[Any], rates: Tensor) -> Optimizer:
-        """The optimiser of an ensemble."""
-        return self.make(parameters, lr=rates, **self.options)
+    def optimizer(self, parameters: list[Any], rates: Tensor, seeds: Sequence[int]) -> Optimizer:
+        """The optimiser of an ensemble, whose members have rates and seeds (E,)."""
+        drawing = {"seed": torch.tensor(seeds, device=rates.device)} if self.draws else {}
+        return self.make(parameters, lr=rates, **drawing, **self.options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,11 +165,12 @@ def run_cell(cell: Cell, recipe: Recipe) -> CellResult:
 
 
 def _trained(line: Line, members: list[tuple[float, int]], recipe: Recipe) -> TrainingRecord:
+    seeds = [seed for _, seed in members]
     run = EnsembleTraining(
         recipe.corpus,
         line.architecture,
         members,
-        line.contestant,
+        partial(line.contestant.optimizer, seeds=seeds),
         batch_size=recipe.batch_size,
         schedule=linear_decay(line.steps, min(round(recipe.warmup * line.steps), line.steps - 1)),
         evaluation_tokens=recipe.evaluation_tokens,
@@ -180,6 +186,7 @@ def cell_made_by(cell: Cell, recipe: Recipe) -> dict[str, Any]:
     return {
         "contestant": f"{contestant.make.__module__}.{contestant.make.__qualname__}",
         "options": {name: repr(value) for name, value in sorted(contestant.options.items())},
+        "draws": contestant.draws,
         "architecture": dataclasses.asdict(cell.line.architecture),
         "steps": cell.line.steps,
         "rates": list(cell.rates),

@@ -1,4 +1,4 @@
-"""How learning rates change over a run: functions of the step that multiply every rate."""
+"""How learning rates change over a run, and what they are in runs of a known length."""
 
 from __future__ import annotations
 
@@ -49,3 +49,34 @@ def _warmed_up(steps: int, warmup: int, final: float, shape: Callable[[float], f
         return final + (1 - final) * shape((step - warmup) / (steps - warmup))
 
     return schedule
+
+
+def tail_index_rates(steps: int, tail_index: float | None = None) -> tuple[float, float]:
+    """Learning rate and momentum of a whole run under noise with finite moments up to an index.
+
+    K steps and index a: lr = K^(-(2a - 1) / (3a - 2)) and 1 - momentum = K^(-a / (3a - 2)), with
+    which gradients fall as K^(-(a - 1) / (3a - 2)). Index None is for noise of which nothing is
+    known: K^(-3/4) and K^(-1/2), for K^(-(a - 1) / (2a)).
+
+    Args:
+        steps: K. tail_index: a in (1, 2]: the noise has a finite a-th moment.
+
+    Returns:
+        (lr, momentum).
+
+    Raises:
+        ValueError: steps not a positive int, another index.
+
+    Reference:
+        He, Deng, Lu, arXiv 2509.11983.
+    """
+    require_positive_int("steps", steps)
+    if tail_index is None:
+        return steps**-0.75, 1 - steps**-0.5
+    if not 1 < tail_index <= 2:
+        raise ValueError(
+            f"tail_index must lie in (1, 2], got {tail_index}; noise of finite variance has 2, and "
+            "of a first moment alone no rate is known"
+        )
+    over = 3 * tail_index - 2
+    return steps ** -((2 * tail_index - 1) / over), 1 - steps ** -(tail_index / over)

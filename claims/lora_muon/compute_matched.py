@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
 from claims.lora_muon.contestants import LORA_MUON, MUON
 from claims.lora_muon.matrices import REFERENCE
-from claims.lora_muon.study import SIZES, Study, not_here, recorded, told
+from claims.lora_muon.sizes import SIZES
+from claims.measuring.intervals import mean_with_interval
+from claims.measuring.study import Study, not_here, recorded, told
 from claims.registry import Claim, Evidence, Measurement, Setting
 
 
@@ -24,17 +25,17 @@ def _against_dense(setting: Setting, *, equal_operations: bool) -> Evidence:
     curves = study.curves([dense, low])
     bests = [curve.best() for curve in curves]
     excess = curves[1].least - curves[0].least
-    half = float(stats.t.ppf(0.975, len(excess) - 1) * stats.sem(excess))
+    mean, least, most = mean_with_interval(excess)
     arrays = recorded(curves, bests) | {
         "excess": excess,
         "steps": np.array([curve.line.steps for curve in curves]),
     }
     measurement = Measurement(
         "excess loss over dense, upper end of the 95% interval, nats",
-        float(excess.mean()) + half, "<=", 0.0,
+        most, "<=", 0.0,
     )  # fmt: skip
     remarks = (
-        f"excess {excess.mean():+.4f} +- {half:.4f} nats after {low.steps} steps against "
+        f"excess {mean:+.4f} [{least:+.4f}, {most:+.4f}] nats after {low.steps} steps against "
         f"{dense.steps}",
         told("dense", bests[0]),
         told(f"r = {setting['rank']}", bests[1]),

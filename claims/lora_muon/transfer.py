@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from claims.lora_muon.contestants import ADAMW, FACTOR_MUON, LORA_MUON, MUON, SPECTRON
 from claims.lora_muon.matrices import REFERENCE
-from claims.lora_muon.study import SIZES, Study, not_here, recorded, with_interval
+from claims.lora_muon.sizes import SIZES
+from claims.measuring.study import Study, not_here, recorded, with_interval
 from claims.registry import Claim, Evidence, Measurement, Setting
 from simulate.best_rate import BestRate, exponent
 from simulate.cells import Contestant, Line

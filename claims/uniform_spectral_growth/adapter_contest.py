@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from claims.measuring.intervals import Array
 from claims.registry import Setting
-from claims.uniform_spectral_growth.measuring import Array
 from geometry.gauge import Pair
 from simulate.adapter_spectra import adapter_spectra
 from simulate.optimizers import FactorMuon, LoRAMuon, MemberAdamW, MemberSGD, Muon

@@ -9,7 +9,7 @@ import numpy as np
 import sympy as sp
 import torch
 
-from claims.uniform_spectral_growth.measuring import Array
+from claims.measuring.intervals import Array
 from claims.uniform_spectral_growth.toy import SINGULAR_VALUES, toy
 from flows import Field, MatrixFactorization, gradient_flow, integrate, spectral_flow
 from flows.closed_forms import (

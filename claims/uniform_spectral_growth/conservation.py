@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from claims.measuring.intervals import Array, slope_with_interval
 from claims.registry import Claim, Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.measuring import Array, slope_with_interval
 from claims.uniform_spectral_growth.toy import GAMMA, PAPER, REFERENCE, toy
 from flows import (
     MatrixFactorization,

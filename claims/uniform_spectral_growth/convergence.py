@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from claims.measuring.intervals import Array
 from claims.registry import Claim, Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.measuring import Array
 from claims.uniform_spectral_growth.toy import PAPER, REFERENCE, SINGULAR_VALUES, toy
 from flows import Field, MatrixFactorization, Trajectory, integrate, spectral_flow
 from flows.closed_forms import shrunk

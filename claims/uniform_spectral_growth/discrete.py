@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from claims.measuring.intervals import Array, slope_with_interval
 from claims.registry import Claim, Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.measuring import Array, increases_with, slope_with_interval
+from claims.uniform_spectral_growth.arrival_order import increases_with
 from claims.uniform_spectral_growth.toy import (
     ARRIVED,
     GAMMA,

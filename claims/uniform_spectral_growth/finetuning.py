@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from claims.measuring.intervals import Array, geometric_mean_with_interval
 from claims.registry import Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.adapter_contest import (
     ADAMW,
@@ -14,7 +15,6 @@ from claims.uniform_spectral_growth.adapter_contest import (
     Contestant,
     contest,
 )
-from claims.uniform_spectral_growth.measuring import Array, geometric_mean_with_interval
 from claims.uniform_spectral_growth.toy import PAPER, REFERENCE
 
 RIVALS = (ADAMW, SGD)

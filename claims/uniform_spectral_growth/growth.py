@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from claims.measuring.intervals import Array, geometric_mean_with_interval, slope_with_interval
 from claims.registry import Claim, Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.measuring import (
-    Array,
-    geometric_mean_with_interval,
-    slope_with_interval,
-)
 from claims.uniform_spectral_growth.toy import GAMMA, PAPER, REFERENCE, SINGULAR_VALUES, toy
 from flows import Field, MatrixFactorization, Trajectory, gradient_flow, integrate, spectral_flow
 

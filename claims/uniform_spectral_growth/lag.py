@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from claims.measuring.intervals import Array
 from claims.registry import Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.measuring import Array
 from flows import MatrixFactorization, integrate, spectral_flow
 from flows.closed_forms import lag_bound, lag_majorant, smoothed_lag
 

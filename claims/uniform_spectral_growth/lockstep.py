@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from claims.measuring.intervals import Array
 from claims.registry import Claim, Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.measuring import Array
 from claims.uniform_spectral_growth.toy import GAMMA, PAPER, REFERENCE, SINGULAR_VALUES, toy
 from flows import Field, MatrixFactorization, integrate, orthogonalized_flow, spectral_flow
 from flows.closed_forms import smoothed_state

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from claims.measuring.intervals import Array
 from claims.registry import Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.measuring import Array
 from claims.uniform_spectral_growth.saddles import (
     RANK,
     RANK_TWO,

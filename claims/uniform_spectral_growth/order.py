@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from claims.registry import Claim, Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.measuring import increases_with
+from claims.uniform_spectral_growth.arrival_order import increases_with
 from claims.uniform_spectral_growth.toy import (
     ARRIVED,
     GAMMA,

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from claims.measuring.intervals import Array
 from claims.registry import Claim, Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.measuring import Array, increases_with
+from claims.uniform_spectral_growth.arrival_order import increases_with
 from claims.uniform_spectral_growth.toy import ARRIVED, PAPER, REFERENCE, SINGULAR_VALUES, toy
 from flows import integrate, spectral_flow
 from flows.closed_forms import escape_lag, smoothed_arrival, unit_rate_arrival

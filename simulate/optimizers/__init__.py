@@ -3,6 +3,8 @@
 from simulate.optimizers.factor_muon import FactorMuon
 from simulate.optimizers.lora_muon import LoRAMuon
 from simulate.optimizers.lora_rite import LoRARite, LoRARiteCore
+from simulate.optimizers.low_rank_msgd import LowRankMSGD
+from simulate.optimizers.low_rank_muon import LowRankMuon
 from simulate.optimizers.matrix_optimizer import MatrixOptimizer
 from simulate.optimizers.member_adamw import MemberAdamW
 from simulate.optimizers.member_sgd import MemberSGD
@@ -20,6 +22,8 @@ __all__ = [
     "LoRAMuon",
     "LoRARite",
     "LoRARiteCore",
+    "LowRankMSGD",
+    "LowRankMuon",
     "MatrixOptimizer",
     "MemberAdamW",
     "MemberSGD",

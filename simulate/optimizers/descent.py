@@ -18,13 +18,19 @@ def require_rate(lr: Rate, batch: tuple[int, ...]) -> None:
     require_floating("lr", lr)
     if not bool((torch.isfinite(lr) & (lr >= 0)).all()):
         raise ValueError(f"every lr must be finite and >= 0, got {lr.tolist()}")
-    try:
-        lr.expand(batch)
-    except RuntimeError:
-        raise ValueError(
-            f"lr must broadcast to the leading batch dimensions {batch}, "
-            f"got shape {tuple(lr.shape)}"
-        ) from None
+    require_members("lr", lr, batch)
+
+
+def require_members(name: str, value: float | Tensor, batch: tuple[int, ...]) -> None:
+    """Raise ValueError for a tensor that does not broadcast to the batch shape."""
+    if isinstance(value, Tensor):
+        try:
+            value.expand(batch)
+        except RuntimeError:
+            raise ValueError(
+                f"{name} must broadcast to the leading batch dimensions {batch}, "
+                f"got shape {tuple(value.shape)}"
+            ) from None
 
 
 def descend(W: Tensor, direction: Tensor, lr: Rate, ratio: float, weight_decay: float) -> Tensor:

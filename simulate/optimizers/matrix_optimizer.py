@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch.optim.optimizer import ParamsT
 
 from geometry.errors import require_matrices
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
-from simulate.optimizers.descent import require_rate
+from simulate.optimizers.descent import require_members, require_rate
 from simulate.optimizers.parameter_stack import ParameterStack, stacked, stacks_of
 
 
@@ -25,8 +25,10 @@ class MatrixOptimizer(AllOrNothingOptimizer):
     order are stacked and updated in one batched call.
 
     A subclass says which options it has (the defaults handed to ``__init__``), which of their
-    values are sound (``require_options``), which buffers it keeps (``buffer_names``) and what a
-    step does (``updated``). The state of a parameter is its buffers and "step", their number.
+    values are sound (``require_options``), which of them may be tensors, one value a member
+    (``member_options``), which buffers it keeps (``buffer_names``), what a step draws (``drawn``)
+    and what it does (``updated``). The state of a parameter is its buffers and "step", their
+    number.
 
     ``lr`` is a number, a 0-dim tensor, or a tensor that broadcasts to the leading dimensions, one
     rate a member. (torch's schedulers fill a tensor with one number: of tensors they take 0-dim
@@ -42,6 +44,7 @@ class MatrixOptimizer(AllOrNothingOptimizer):
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ()
+    member_options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
@@ -56,8 +59,12 @@ class MatrixOptimizer(AllOrNothingOptimizer):
             W: weights, (k, ..., m, n).
             G: their gradients, finite, alike.
             buffers: one (k, ..., m, n) a name of ``buffer_names``, zero at first.
-            options: of the parameter group.
+            options: of the parameter group, and what ``drawn`` returned.
         """
+
+    def drawn(self, stack: ParameterStack, steps: Sequence[int]) -> dict[str, Any]:
+        """What the step of a stack draws: a function of its parameters' places and steps (k)."""
+        return {}
 
     def require_group(self, index: int) -> None:
         """Raise ValueError for parameters that are no matrices, or a rate that fits none."""
@@ -65,6 +72,8 @@ class MatrixOptimizer(AllOrNothingOptimizer):
         for place, p in enumerate(group["params"]):
             require_matrices(f"parameter {place} of group {index}", p)
             require_rate(group["lr"], tuple(p.shape[:-2]))
+            for name in self.member_options:
+                require_members(name, group[name], tuple(p.shape[:-2]))
 
     def planned(self, index: int) -> list[Callable[[], None]]:
         """The step of a group, stack by stack."""
@@ -73,10 +82,11 @@ class MatrixOptimizer(AllOrNothingOptimizer):
             stack.require_finite("gradient", stack.gradients, self._coming_steps(stack))
         plans: list[Callable[[], None]] = []
         for stack in stacks:
-            buffers = self._buffers(stack)
-            W, buffers = self.updated(stack.weights, stack.gradients, buffers, stack.options)
+            buffers, steps = self._buffers(stack), self._coming_steps(stack)
+            options = {**stack.options, **self.drawn(stack, steps)}
+            W, buffers = self.updated(stack.weights, stack.gradients, buffers, options)
             # Finite gradients may still overflow on the way.
-            stack.require_finite("new value", W, self._coming_steps(stack))
+            stack.require_finite("new value", W, steps)
             plans.append(partial(self._write, stack, W, buffers))
         return plans
 

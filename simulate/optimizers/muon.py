@@ -16,6 +16,7 @@ from geometry.orthogonalizers import ORTHOGONALIZERS
 from geometry.polar import orthogonalize
 from simulate.optimizers.descent import Rate, descend
 from simulate.optimizers.matrix_optimizer import MatrixOptimizer
+from simulate.optimizers.momentum import averaged, require_momentum
 from simulate.optimizers.rate_adjustment import rate_adjustment_named
 
 OF_TORCH = "torch"
@@ -37,7 +38,8 @@ class Muon(MatrixOptimizer):
         params: parameters (..., m, n), or groups of them with options of their own.
         lr: as in `MatrixOptimizer`.
         weight_decay: decoupled decay; its rate is lr, not adjusted.
-        momentum: in [0, 1); 0 is none.
+        momentum: in [0, 1), 0 is none; or a tensor that broadcasts to the leading dimensions, one a
+            member.
         nesterov: whether the direction looks ahead.
         ns_coefficients, eps: coefficients (a, b, c) and smallest divisor of the Newton-Schulz
             iteration of ``orthogonalizer="torch"``; the others have their own.
@@ -59,13 +61,14 @@ class Muon(MatrixOptimizer):
     """
 
     buffer_names = ("momentum_buffer",)
+    member_options = ("momentum",)
 
     def __init__(
         self,
         params: ParamsT,
         lr: Rate = 1e-3,
         weight_decay: float = 0.1,
-        momentum: float = 0.95,
+        momentum: Rate = 0.95,
         nesterov: bool = True,
         ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
         eps: float = EPS,
@@ -92,8 +95,7 @@ class Muon(MatrixOptimizer):
     def require_options(self, options: Mapping[str, Any]) -> None:
         """Raise ValueError for an option out of its range."""
         require_nonnegative("weight_decay", options["weight_decay"])
-        if not 0 <= options["momentum"] < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {options['momentum']}")
+        require_momentum(options)
         rate_adjustment_named(options["adjust_lr_fn"])
         _require_orthogonalizer(options)
 
@@ -101,9 +103,8 @@ class Muon(MatrixOptimizer):
         self, W: Tensor, G: Tensor, buffers: Mapping[str, Tensor], options: Mapping[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One step of a stack (k, ..., m, n)."""
-        momentum = options["momentum"]
-        M = buffers["momentum_buffer"].lerp(G, 1 - momentum)
-        D = _orthogonalized(G.lerp(M, momentum) if options["nesterov"] else M, options)
+        M, D = averaged(buffers["momentum_buffer"], G, options)
+        D = _orthogonalized(D, options)
         ratio = rate_adjustment_named(options["adjust_lr_fn"]).ratio(*W.shape[-2:])
         W = descend(W, D, options["lr"], ratio, options["weight_decay"])
         return W, {"momentum_buffer": M}

@@ -13,7 +13,7 @@ import pytest
 from claims import REGISTRY
 from claims.lora_muon import compute_matched, transfer
 from claims.lora_muon.contestants import LORA_MUON, MUON
-from claims.lora_muon.study import Study, not_here
+from claims.measuring.study import Study, not_here
 from claims.registry import Evidence, Means, Setting, Verdict
 from claims.running.one import run_claim
 from simulate.cells import Line

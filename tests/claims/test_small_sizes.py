@@ -59,6 +59,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "spectron.not-invariant": {},
     "lora-rite.first-step": {"seeds": 3},
     "lora-rite.gauge": {"seeds": 2},
+    "low-rank.orthogonaliser-table": {"drawn": 7},
+    "practical.thm-3.4": {"seeds": 2, "cells": 4096},
 }  # fmt: skip
 
 

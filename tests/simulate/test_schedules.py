@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from simulate.schedules import Schedule, constant, cosine_decay, linear_decay
+from simulate.schedules import (
+    Schedule,
+    constant,
+    cosine_decay,
+    linear_decay,
+    tail_index_rates,
+)
 
 
 def values(schedule: Schedule, steps: int) -> list[float]:
@@ -33,3 +39,19 @@ def test_bad_numbers_are_named(make: type) -> None:
         make(5, final=2)
     with pytest.raises(ValueError, match=r"step must lie in \[0, 5\], got 6"):
         make(5)(6)
+
+
+@pytest.mark.parametrize(
+    ("index", "rate", "lack"),
+    [(2.0, 3 / 4, 1 / 2), (1.5, 4 / 5, 3 / 5), (1.2, 7 / 8, 3 / 4), (None, 3 / 4, 1 / 2)],
+)
+def test_rates_of_a_tail_index(index: float | None, rate: float, lack: float) -> None:
+    lr, momentum = tail_index_rates(4096, index)
+    assert lr == pytest.approx(4096**-rate)
+    assert 1 - momentum == pytest.approx(4096**-lack)
+
+
+@pytest.mark.parametrize("index", [1.0, 2.1, float("nan")])
+def test_a_tail_index_without_a_rate_is_refused(index: float) -> None:
+    with pytest.raises(ValueError, match=r"tail_index must lie in \(1, 2\], got"):
+        tail_index_rates(10, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from simulate.cells import (
     run_cell,
 )
 from simulate.checkpoint import CheckpointError
-from simulate.optimizers import LoRAMuon, Spectron
+from simulate.optimizers import LoRAMuon, LowRankMuon, Spectron
 from simulate.processes import local_processes
 from simulate.sweep import Curve, SweepProgress, lines, sweep
 from simulate.tuning import Protocol
@@ -67,6 +68,21 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
 
     monkeypatch.setattr(module, "run_cell", run)
     return ran
+
+
+def test_an_optimiser_that_draws_does_so_by_the_seed_of_its_member() -> None:
+    options = {"rank": 2, "adjust_lr_fn": "original"}
+    contestant = Contestant("low-rank Muon", LowRankMuon, options, draws=True)
+    (line,) = lines([contestant], architecture("Muon"), 4)
+    together = run_cell(Cell(line, (0.05,), (3, 4, 5)), recipe()).losses
+    alone = run_cell(Cell(line, (0.05,), (4,)), recipe()).losses
+    assert float(together[0, 1]) == pytest.approx(float(alone[0, 0]), rel=1e-9)
+    # With the seed of another the losses differ: what is drawn matters.
+    fixed = replace(contestant, options={**options, "seed": 3}, draws=False)
+    (line,) = lines([fixed], architecture("Muon"), 4)
+    shared = run_cell(Cell(line, (0.05,), (3, 4, 5)), recipe()).losses
+    assert float(shared[0, 0]) == pytest.approx(float(together[0, 0]), rel=1e-9)
+    assert abs(float(shared[0, 1] - together[0, 1])) > 1e-6
 
 
 def test_lines_are_every_contestant_on_every_architecture() -> None:
@@ -156,6 +172,9 @@ def test_what_a_cell_hangs_on_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPa
     ]
     decayed = Contestant("LoRA-Muon", LoRAMuon, {"weight_decay": 0.1})
     changed.append(cell_made_by(replace(cell, line=replace(cell.line, contestant=decayed)), shared))
+    drawing = replace(SPECTRON, draws=True)
+    line = replace(cell.line, contestant=SPECTRON), replace(cell.line, contestant=drawing)
+    assert len({str(cell_made_by(replace(cell, line=each), shared)) for each in line}) == 2
     monkeypatch.setattr("simulate.cells.fingerprint", lambda: "other code")
     changed.append(cell_made_by(cell, shared))
     assert all(other != made_by for other in changed)
@@ -181,7 +200,9 @@ def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
 class Failing(Contestant):
     """No optimiser at all."""
 
-    def __call__(self, parameters: list[Any], rates: torch.Tensor) -> torch.optim.Optimizer:
+    def optimizer(
+        self, parameters: list[Any], rates: torch.Tensor, seeds: Sequence[int]
+    ) -> torch.optim.Optimizer:
         raise RuntimeError("no optimiser comes of this")
 
 

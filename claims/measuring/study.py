@@ -1,4 +1,4 @@
-"""How the claims on learning rates train: one text, one protocol, every contestant tuned alike."""
+"""How claims train language models: one text, one protocol, every contestant tuned alike."""
 
 from __future__ import annotations
 
@@ -18,18 +18,6 @@ from simulate.tasks import Architecture, Corpus, synthetic_corpus, tiny_shakespe
 from simulate.tasks.corpus import MissingCorpusError
 from simulate.tuning import Protocol
 
-# Every claim on learning rates takes its sizes from here. The paper's own are for a GPU.
-SIZES: dict[str, dict[str, Any]] = {
-    "full": {
-        "corpus": "synthetic", "characters": 400_000, "length": 64, "width": 64, "depth": 2,
-        "steps": 200, "batch": 8, "seeds": 6, "ranks": (2, 4, 8, 16, 32), "rank": 16,
-        "widths": (32, 128), "depths": (1, 4), "rescalings": (3.0, 9.0, 27.0),
-    },
-    "paper": {
-        "corpus": "tinyshakespeare", "width": 128, "steps": 1000, "batch": 16, "rank": 32,
-        "widths": (64, 256),
-    },
-}  # fmt: skip
 # Half-decades, the grid of the paper's figures.
 GRID = (0.01, 0.03, 0.1, 0.3, 1.0)
 VALIDATION_CHARACTERS = 20_000

@@ -1,4 +1,4 @@
-"""Slopes with intervals, and the order of arrivals."""
+"""Means and slopes with intervals."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from claims.uniform_spectral_growth.measuring import (
+from claims.measuring.intervals import (
     geometric_mean_with_interval,
-    increases_with,
+    mean_with_interval,
     slope_with_interval,
 )
 
@@ -49,22 +49,10 @@ def test_too_few_points_are_refused() -> None:
         slope_with_interval(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([3.0, 2.0, 1.0], True),
-        ([3.0, 2.0, 2.0], False),
-        ([1.0, 2.0, 3.0], False),
-        ([np.inf, 2.0, 1.0], False),
-    ],
-)
-def test_order(values: list[float], expected: bool) -> None:
-    assert increases_with(np.array([5.0, 4.0, 3.0]), np.array(values)) == expected
-
-
-def test_order_is_per_seed() -> None:
-    values = np.array([[2.0, 1.0], [1.0, 2.0]])
-    assert increases_with(np.array([9.0, 4.0]), values).tolist() == [True, False]
+def test_the_mean_and_its_interval_are_those_of_student() -> None:
+    values = np.array([1.0, 2.0, 4.0, 9.0])
+    expected = stats.t.interval(0.95, 3, loc=4.0, scale=stats.sem(values))
+    assert mean_with_interval(values) == pytest.approx((4.0, *expected))
 
 
 def test_the_geometric_mean_lies_in_its_interval() -> None:

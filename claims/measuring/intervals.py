@@ -1,4 +1,4 @@
-"""Statistics that several claims share: slopes and means with intervals, order of arrivals."""
+"""Statistics that claims share: means and slopes with intervals."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def slope_with_interval(x: Array, y: Array, confidence: float = 0.95) -> tuple[f
     return slope, np.array([slope - half, slope + half])
 
 
+def mean_with_interval(values: Array, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The mean of values (N,), and both ends of its t-interval."""
+    values = np.asarray(values, dtype=float)
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * stats.sem(values))
+    mean = float(values.mean())
+    return mean, mean - half, mean + half
+
+
 def geometric_mean_with_interval(
     values: Array, confidence: float = 0.95
 ) -> tuple[float, float, float]:
     """The geometric mean of positive values (N,), and both ends of its t-interval."""
-    logs = np.log(np.asarray(values, dtype=float))
-    half = float(stats.t.ppf(0.5 + confidence / 2, len(logs) - 1) * stats.sem(logs))
-    mean = float(logs.mean())
-    return float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half))
-
-
-def increases_with(keys: Array, values: Array) -> NDArray[np.bool_]:
-    """Whether values (..., k) increase strictly with keys (k,); inf is never before anything."""
-    ordered = values[..., np.argsort(keys)]
-    return np.asarray((np.diff(ordered, axis=-1) > 0).all(-1) & np.isfinite(ordered).all(-1))
+    mean, low, high = mean_with_interval(np.log(np.asarray(values, dtype=float)), confidence)
+    return float(np.exp(mean)), float(np.exp(low)), float(np.exp(high))
