@@ -6,6 +6,6 @@ Polar Decomposition, arXiv 2605.06884; Peng, Wang, Yu 2026, Convergence of Pract
 Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 """
 
-from claims.low_rank_orthogonalization import orthogonalizers
+from claims.low_rank_orthogonalization import cost, orthogonalizers
 
-CLAIMS = (*orthogonalizers.CLAIMS,)
+CLAIMS = (*orthogonalizers.CLAIMS, *cost.CLAIMS)
