@@ -5,6 +5,7 @@ from __future__ import annotations
 from figures import (
     adapter_spectra,
     arrivals,
+    crossover,
     discretisation,
     equal_rate,
     gauge_drift,
@@ -41,4 +42,5 @@ FIGURES: tuple[Figure, ...] = (
     rates_by_rescaling.FIGURE,
     adapter_spectra.FIGURE,
     step_time.FIGURE,
+    crossover.FIGURE,
 )

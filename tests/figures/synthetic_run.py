@@ -107,6 +107,10 @@ STATEMENTS = {
         "A step is faster than the QR forms",
         r"At $r \ge 16$ a step takes less time than one by QR.",
     ),
+    "low-rank.cost": (
+        "Low-rank orthogonalisation costs a fraction of Newton-Schulz",
+        r"Five quintic steps take $5(4m^2n + 2m^3)$ flops.",
+    ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"
