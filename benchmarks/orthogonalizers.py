@@ -57,7 +57,7 @@ def _svd_lowrank(iterations: int) -> Callable[[Tensor, int], Call]:
 
 def _propack(M: Tensor, rank: int) -> Call:
     def call() -> Tensor:
-        U, _, Vh = svds(M.numpy(), k=rank, solver="propack", rng=1)
+        U, _, Vh = svds(M.numpy(), k=rank, solver="propack")
         return torch.from_numpy(U @ Vh)
 
     return call
