@@ -8,6 +8,7 @@ Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 
 from claims.low_rank_orthogonalization import (
     alignment,
+    cost,
     descent,
     descent_rate,
     heavy_tails,
@@ -26,4 +27,5 @@ CLAIMS = (
     *heavy_tails.CLAIMS,
     *practical.CLAIMS,
     *orthogonalizers.CLAIMS,
+    *cost.CLAIMS,
 )

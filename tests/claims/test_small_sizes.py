@@ -70,6 +70,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "low-rank.tall-columns": {"draws": 8},
     "low-rank.noise-robustness": {"draws": 4},
     "practical.thm-3.4": {"seeds": 2, "cells": 4096},
+    "low-rank.cost": {
+        "shares": {256: (1.0,), 1024: (1 / 16,)}, "rounds": {256: 7, 1024: 2}, "exact_up_to": 0,
+        "counted_shapes": ((9, 14),), "counted_ranks": (3,),
+    },
 }  # fmt: skip
 
 
