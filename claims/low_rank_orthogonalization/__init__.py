@@ -14,6 +14,7 @@ from claims.low_rank_orthogonalization import (
     heavy_tails,
     orthogonalizers,
     practical,
+    pretraining,
     robustness,
     sketches,
 )
@@ -28,4 +29,5 @@ CLAIMS = (
     *practical.CLAIMS,
     *orthogonalizers.CLAIMS,
     *cost.CLAIMS,
+    *pretraining.CLAIMS,
 )
