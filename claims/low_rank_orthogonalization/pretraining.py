@@ -87,6 +87,7 @@ def _against_muon(setting: Setting, places: dict[str, Fraction]) -> Evidence:
     )
     arrays = recorded(curves, bests) | {
         "names": np.array(names),
+        "shares": np.array([float(share) for share in places.values()]),
         "excess": np.array([excess[name] for name in names[1:]]),
         **_gradient_spectra(study, muon, bests[0].rate),
     }
