@@ -6,6 +6,7 @@ from figures import (
     adapter_spectra,
     alignment,
     arrivals,
+    crossover,
     discretisation,
     equal_rate,
     gauge_drift,
@@ -45,4 +46,5 @@ FIGURES: tuple[Figure, ...] = (
     step_time.FIGURE,
     orthogonalizer_error.FIGURE,
     alignment.FIGURE,
+    crossover.FIGURE,
 )

@@ -115,6 +115,10 @@ STATEMENTS = {
         "What a sketch keeps is alignment",
         r"$\rho = \|Q^\top M\|_*/\|M\|_*$ comes near the best rank-$r$ share.",
     ),
+    "low-rank.cost": (
+        "Low-rank orthogonalisation costs a fraction of Newton-Schulz",
+        r"Five quintic steps take $5(4m^2n + 2m^3)$ flops.",
+    ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"
