@@ -204,12 +204,23 @@ def range_basis(
     """
     require_matrices("M", M)
     require_finite("M", M)
-    m, n = M.shape[-2:]
-    require_sketch_sizes(m, n, rank, oversampling, power_iterations)
+    require_sketch_sizes(*M.shape[-2:], rank, oversampling, power_iterations)
     sketch, count = sketch_named(method), rank + oversampling
     drawn = _drawn(sketch, M, count, generator, uniforms)
     X = M.to(compute_dtype(M.dtype))
-    factors = balanced_factors(X)
+    return _basis(X, balanced_factors(X), sketch, drawn, count, power_iterations, rank_cutoff)
+
+
+def _basis(
+    X: Tensor,
+    factors: Factors,
+    sketch: Sketch,
+    drawn: Tensor,
+    count: int,
+    power_iterations: int,
+    rank_cutoff: float | None,
+) -> Tensor:
+    m, n = X.shape[-2:]
     if rank_cutoff is None:
         rank_cutoff = max(m, n) * torch.finfo(X.dtype).eps
     Q = orthonormal_basis(sketch.columns(X, drawn, count, factors), rank_cutoff)
@@ -262,8 +273,13 @@ def projected_msign(
     Returns:
         (..., m, n).
     """
-    projected = scaled_product(M.mT, Q, balanced_factors(M)).mT
-    return Q @ orthogonalize(projected, method, steps, **parameters)
+    return _projected(Q, M, balanced_factors(M), method, steps, **parameters)
+
+
+def _projected(
+    Q: Tensor, X: Tensor, factors: Factors, method: str, steps: int | None, **parameters: float
+) -> Tensor:
+    return Q @ orthogonalize(scaled_product(X.mT, Q, factors).mT, method, steps, **parameters)
 
 
 def low_rank_msign(
@@ -304,15 +320,13 @@ def low_rank_msign(
     require_matrices("M", M)
     tall = M.shape[-2] > M.shape[-1]
     wide = M.mT if tall else M
-    Q = range_basis(
-        wide,
-        rank,
-        method,
-        oversampling=oversampling,
-        power_iterations=power_iterations,
-        generator=generator,
-        uniforms=uniforms,
-        rank_cutoff=rank_cutoff,
-    )
-    factor = projected_msign(Q, wide.to(Q.dtype), orthogonalizer, steps)
+    require_finite("M", wide)
+    require_sketch_sizes(*wide.shape[-2:], rank, oversampling, power_iterations)
+    sketch, count = sketch_named(method), rank + oversampling
+    drawn = _drawn(sketch, wide, count, generator, uniforms)
+    X = wide.to(compute_dtype(M.dtype))
+    # Once for both: they take most of the time where matrices are small.
+    factors = balanced_factors(X)
+    Q = _basis(X, factors, sketch, drawn, count, power_iterations, rank_cutoff)
+    factor = _projected(Q, X, factors, orthogonalizer, steps)
     return (factor.mT if tall else factor).to(M.dtype)
