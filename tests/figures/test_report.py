@@ -196,7 +196,7 @@ def test_images_are_whole_and_small(html: str, page: Page) -> None:
         kind, _, content = str(image["src"]).partition(";base64,")
         start = {"data:image/svg+xml": b"<?xml", "data:image/png": b"\x89PNG"}[kind]
         assert base64.b64decode(content, validate=True).startswith(start)
-    assert len(html.encode()) < 3_000_000
+    assert len(html.encode()) < 150_000 * len(FIGURES)
 
 
 def test_the_foot_says_how_the_run_was_made(page: Page) -> None:
