@@ -57,7 +57,10 @@ class _Race:
 
 def _matrix(setting: Setting, *shape: int) -> Tensor:
     generator = torch.Generator().manual_seed(setting.seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).float()
+    M = torch.randn(shape, generator=generator, dtype=torch.float64).float()
+    # Of full rank at l = m too: a Gaussian one's least singular value may be lost in float32.
+    M.diagonal(dim1=-2, dim2=-1).add_(3 * max(shape[-2:]) ** 0.5)
+    return M
 
 
 def _generator(setting: Setting) -> torch.Generator:
