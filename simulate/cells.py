@@ -28,7 +28,6 @@ from simulate.schedules import linear_decay
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.corpus import Corpus
 from simulate.training import EnsembleTraining
-from simulate.training_record import TrainingRecord
 
 ON_A_CPU = 16
 
@@ -149,7 +148,8 @@ def run_cell(cell: Cell, recipe: Recipe) -> CellResult:
     bounds = [len(members) * part // parts for part in range(parts + 1)]
     losses, diverged_at, seconds = [], [], 0.0
     for begin, end in pairwise(bounds):
-        record = _trained(cell.line, members[begin:end], recipe)
+        run = training_of(cell.line, members[begin:end], recipe)
+        record = run.run(steps, validate_at=[steps])
         # Where every member diverged no step was the last.
         nothing = torch.full((end - begin,), torch.nan, dtype=torch.float64)
         losses.append(record.validation.get(steps, nothing))
@@ -164,9 +164,12 @@ def run_cell(cell: Cell, recipe: Recipe) -> CellResult:
     )
 
 
-def _trained(line: Line, members: list[tuple[float, int]], recipe: Recipe) -> TrainingRecord:
+def training_of(
+    line: Line, members: Sequence[tuple[float, int]], recipe: Recipe
+) -> EnsembleTraining:
+    """The training of members (rate, seed) of a line as one ensemble, before its first step."""
     seeds = [seed for _, seed in members]
-    run = EnsembleTraining(
+    return EnsembleTraining(
         recipe.corpus,
         line.architecture,
         members,
@@ -177,7 +180,6 @@ def _trained(line: Line, members: list[tuple[float, int]], recipe: Recipe) -> Tr
         dtype=recipe.dtype,
         device=recipe.device,
     )
-    return run.run(line.steps, validate_at=[line.steps])
 
 
 def cell_made_by(cell: Cell, recipe: Recipe) -> dict[str, Any]:

@@ -7,19 +7,8 @@ then the spectral norm of a step as LoRA-Muon's is.
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor
-
 from simulate.cells import Contestant
-from simulate.optimizers import FactorMuon, LoRAMuon, MemberAdamW, Muon, Spectron
-
-
-def adamw(parameters: list[Any], lr: Tensor) -> MemberAdamW:
-    """AdamW without decay on the matrices of a dense model or the factors of a low-rank one."""
-    flat = [x for each in parameters for x in (each if isinstance(each, tuple) else (each,))]
-    return MemberAdamW(flat, lr=lr, weight_decay=0.0)
-
+from simulate.optimizers import FactorMuon, LoRAMuon, Muon, Spectron
 
 EIGHT_STEPS = {"orthogonalizer": "lora_muon"}
 LORA_MUON = Contestant("LoRA-Muon", LoRAMuon, {**EIGHT_STEPS, "root": "newton_schulz"})
@@ -36,4 +25,3 @@ MUON = Contestant(
 )
 FACTOR_MUON = Contestant("Muon on each factor", FactorMuon, EIGHT_STEPS)
 SPECTRON = Contestant("Spectron", Spectron)
-ADAMW = Contestant("AdamW", adamw)

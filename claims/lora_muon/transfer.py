@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from claims.lora_muon.contestants import ADAMW, FACTOR_MUON, LORA_MUON, MUON, SPECTRON
+from claims.lora_muon.contestants import FACTOR_MUON, LORA_MUON, MUON, SPECTRON
 from claims.lora_muon.matrices import REFERENCE
 from claims.lora_muon.sizes import SIZES
-from claims.measuring.study import Study, not_here, recorded, with_interval
+from claims.measuring.study import ADAMW, Study, not_here, recorded, with_interval
 from claims.registry import Claim, Evidence, Measurement, Setting
 from simulate.best_rate import BestRate, exponent
 from simulate.cells import Contestant, Line

@@ -6,6 +6,28 @@ Polar Decomposition, arXiv 2605.06884; Peng, Wang, Yu 2026, Convergence of Pract
 Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 """
 
-from claims.low_rank_orthogonalization import cost, orthogonalizers
+from claims.low_rank_orthogonalization import (
+    alignment,
+    cost,
+    descent,
+    descent_rate,
+    heavy_tails,
+    orthogonalizers,
+    practical,
+    pretraining,
+    robustness,
+    sketches,
+)
 
-CLAIMS = (*orthogonalizers.CLAIMS, *cost.CLAIMS)
+CLAIMS = (
+    *sketches.CLAIMS,
+    *alignment.CLAIMS,
+    *robustness.CLAIMS,
+    *descent.CLAIMS,
+    *descent_rate.CLAIMS,
+    *heavy_tails.CLAIMS,
+    *practical.CLAIMS,
+    *orthogonalizers.CLAIMS,
+    *cost.CLAIMS,
+    *pretraining.CLAIMS,
+)

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from claims.registry import Setting
 from simulate.best_rate import BestRate
 from simulate.cells import Contestant, Line, Recipe
+from simulate.optimizers import MemberAdamW
 from simulate.processes import local_processes
 from simulate.sweep import Curve, SweepProgress, lines, sweep
 from simulate.tasks import Architecture, Corpus, synthetic_corpus, tiny_shakespeare
@@ -21,6 +23,15 @@ from simulate.tuning import Protocol
 # Half-decades, the grid of the paper's figures.
 GRID = (0.01, 0.03, 0.1, 0.3, 1.0)
 VALIDATION_CHARACTERS = 20_000
+
+
+def adamw(parameters: list[Any], lr: Tensor) -> MemberAdamW:
+    """AdamW without decay on the matrices of a dense model or the factors of a low-rank one."""
+    flat = [x for each in parameters for x in (each if isinstance(each, tuple) else (each,))]
+    return MemberAdamW(flat, lr=lr, weight_decay=0.0)
+
+
+ADAMW = Contestant("AdamW", adamw)
 
 
 class Study:
@@ -33,6 +44,7 @@ class Study:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.corpus = _corpus(setting)
+        self.recipe = Recipe(self.corpus, setting["batch"], evaluation_tokens=VALIDATION_CHARACTERS)
         self.base = Architecture(
             len(self.corpus.vocabulary),
             length=setting["length"],
@@ -51,15 +63,13 @@ class Study:
         def tell(state: SweepProgress) -> None:
             means.progress(state.operations / state.expected)
 
-        recipe = Recipe(self.corpus, setting["batch"], evaluation_tokens=VALIDATION_CHARACTERS)
-        seeds = setting.seeds(setting["seeds"])
         pool = local_processes(means.processes) if means.processes > 1 else nullcontext()
         with pool as executor:
             return sweep(
                 wanted,
-                recipe,
+                self.recipe,
                 Protocol(GRID),
-                seeds,
+                setting.seeds(setting["seeds"]),
                 executor=executor,
                 store=means.store,
                 progress=tell,

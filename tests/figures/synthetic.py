@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.figures import synthetic_finetuning, synthetic_pairs, synthetic_sketches
+from tests.figures import (
+    synthetic_cost,
+    synthetic_finetuning,
+    synthetic_pairs,
+    synthetic_pretraining,
+    synthetic_sketches,
+)
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -245,6 +251,8 @@ EVIDENCE = {
     **synthetic_pairs.EVIDENCE,
     **synthetic_finetuning.EVIDENCE,
     **synthetic_sketches.EVIDENCE,
+    **synthetic_cost.EVIDENCE,
+    **synthetic_pretraining.EVIDENCE,
 }
 
 

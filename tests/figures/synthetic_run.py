@@ -107,9 +107,21 @@ STATEMENTS = {
         "A step is faster than the QR forms",
         r"At $r \ge 16$ a step takes less time than one by QR.",
     ),
+    "low-rank.orthogonaliser-table": (
+        "How far from one each orthogonaliser leaves singular values",
+        r"$\max_{s \in [10^{-3}, 1]} |1 - \phi_k(s)|$ after $k$ steps.",
+    ),
+    "low-rank.alignment": (
+        "What a sketch keeps is alignment",
+        r"$\rho = \|Q^\top M\|_*/\|M\|_*$ comes near the best rank-$r$ share.",
+    ),
     "low-rank.cost": (
         "Low-rank orthogonalisation costs a fraction of Newton-Schulz",
         r"Five quintic steps take $5(4m^2n + 2m^3)$ flops.",
+    ),
+    "low-rank.pretraining": (
+        "Low-rank Muon trains as well as Muon",
+        r"With $l$ from $m/8$ to $m$ it attains a loss equal to or lower than Muon's.",
     ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"

@@ -1,4 +1,4 @@
-"""What the figures on low-rank orthogonalisation draw is what was recorded."""
+"""What the figures on sketches and orthogonalisers draw is what was recorded."""
 
 from __future__ import annotations
 
@@ -10,70 +10,76 @@ from matplotlib.axes import Axes
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from figures import crossover
+from figures import alignment, orthogonalizer_error
 from figures.figure import Sources
 
-CLAIM = "low-rank.cost"
+Array = NDArray[Any]
+TABLE, ALIGNMENT = "low-rank.orthogonaliser-table", "low-rank.alignment"
 
 
-def cells(axes: Axes) -> NDArray[Any]:
-    """Values by size and share."""
-    (image,) = axes.images
-    return np.ma.asarray(image.get_array()).filled(np.nan).T
-
-
-def xy_of(axes: Axes, label: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def xy_of(axes: Axes, label: str) -> tuple[Array, Array]:
     (found,) = [line for line in axes.lines if line.get_label() == label]
     return np.asarray(found.get_xdata()), np.asarray(found.get_ydata())
 
 
-def test_speed_ups_by_size_and_rank_beside_those_of_flops(sources: Sources) -> None:
-    measured, predicted, _ = crossover.FIGURE.drawing(sources).axes
-    check = sources.check(CLAIM)
-    assert_array_equal(cells(measured), check["speedup"][..., 0])
-    assert_allclose(cells(predicted), (check["full_flops"][:, None, None] / check["flops"])[..., 0])
-    # One scale of colours for both.
-    assert measured.images[0].norm.vmin == predicted.images[0].norm.vmin
-    for axes in (measured, predicted):
-        values = cells(axes)
-        assert len(axes.texts) == np.isfinite(values).sum()
-        slower = [patch for patch in axes.patches if patch.get_label() == "slower"]
-        assert len(slower) == (values < 1).sum() > 0
-        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["256", "512", "1024"]
-    shares = [tick.get_text() for tick in measured.get_yticklabels()]
-    assert shares == ["1/16", "1/4", "1/2", "3/4", "1"]
+def points(axes: Axes, label: str) -> Array:
+    found = [line for line in axes.lines if line.get_label() == f"{label} members"]
+    return np.array([np.asarray(line.get_ydata()) for line in found])
 
 
-def test_the_line_lies_where_both_are_as_fast(sources: Sources) -> None:
-    measured, predicted, _ = crossover.FIGURE.drawing(sources).axes
-    x, y = xy_of(measured, "as fast")
-    # .8 and .88 lie between the rows of 3/4, the fourth, and of 1; at 1024 nothing was run there.
-    assert_array_equal(x, [-0.5, 0.5, 0.5, 1.5])
-    assert_allclose(y, np.repeat([3.2, 3.52], 2))
-    assert_allclose(xy_of(predicted, "as fast")[1], 3 + (0.906 - 0.75) / 0.25)
+def texts(axes: Axes) -> set[str]:
+    return {text.get_text() for text in axes.texts}
 
 
-def test_every_sketch_where_all_ranks_were_run(sources: Sources) -> None:
-    axes = crossover.FIGURE.drawing(sources).axes[2]
-    check = sources.check(CLAIM)
-    assert "512" in axes.get_title(loc="left")
-    for index, name in enumerate(check["sketches"]):
-        x, y = xy_of(axes, str(name))
-        assert_array_equal(x, check["shares"])
-        assert_array_equal(y, check["speedup"][1, :, index])
-    by_flops = [line for line in axes.lines if line.get_label() == "by flops"]
-    expected = (check["full_flops"][:, None, None] / check["flops"])[1].T
-    assert_allclose([np.asarray(line.get_ydata()) for line in by_flops], expected)
-    assert_array_equal(xy_of(axes, "as fast")[1], [1, 1])
+def test_worst_errors_end_where_rounding_begins(sources: Sources) -> None:
+    axes, _ = orthogonalizer_error.FIGURE.drawing(sources).axes
+    check = sources.check(TABLE)
+    assert axes.get_yscale() == "log"
+    assert set(check["methods"]) == set(orthogonalizer_error.INKS)
+    for name, worst in zip(check["methods"], check["worst"], strict=True):
+        steps, errors = xy_of(axes, orthogonalizer_error.SHORT.get(name, name))
+        count = len(steps)
+        assert_array_equal(steps, check["steps"][:count])
+        assert_array_equal(errors, np.maximum(worst[:count], 1e-14))
+        assert (worst[: count - 1] > 1e-14).all()
+        assert (worst[count - 1 :] <= 1e-14).all() or count == len(worst)
 
 
-@pytest.mark.parametrize("missing", ["crossover", "speedup"])
-def test_where_nothing_crosses_no_line_is_drawn(sources: Sources, missing: str) -> None:
-    arrays = dict(sources.arrays[CLAIM])
-    arrays["check/crossover"] = np.full((3, 3), np.nan)
-    if missing == "speedup":
-        arrays["check/speedup"] = arrays["check/speedup"].copy()
-        arrays["check/speedup"][:, -1] = np.nan
-    measured, _, by_share = crossover.FIGURE.drawing(Sources({CLAIM: arrays})).axes
-    assert not [line for line in measured.lines if line.get_label() == "as fast"]
-    assert len(xy_of(by_share, "columns")[0]) == (5 if missing == "crossover" else 4)
+def test_the_quintics_plateau_and_its_range(sources: Sources) -> None:
+    left, right = orthogonalizer_error.FIGURE.drawing(sources).axes
+    check = sources.check(TABLE)
+    assert_allclose(xy_of(left, "plateau")[1], 0.3182)
+    assert "plateau .318" in texts(left)
+    assert_array_equal(xy_of(right, "end 0")[1], check["range"][:, 0])
+    assert_array_equal(xy_of(right, "end 1")[1], check["range"][:, 1])
+    assert_array_equal(xy_of(right, "end 1")[0], np.arange(15))
+    assert_allclose(xy_of(right, "limit 0")[1], 0.6818)
+    assert_allclose(xy_of(right, "limit 1")[1], 1.1344)
+    assert {".6818", "1.1344"} <= texts(right)
+
+
+def test_shares_by_rank_below_the_best(sources: Sources) -> None:
+    axes, _ = alignment.FIGURE.drawing(sources).axes
+    check, noise = sources.check(ALIGNMENT), sources.control(ALIGNMENT, "white noise")
+    assert axes.get_xscale() == "log"
+    assert_array_equal(xy_of(axes, "best")[1], check["best_by_rank"])
+    for number, name in enumerate(check["sketches"]):
+        assert_array_equal(points(axes, name), check["by_rank"][:, number])
+        ranks, medians = xy_of(axes, name)
+        assert_array_equal(ranks, check["ranks"])
+        assert_array_equal(medians, np.median(check["by_rank"][:, number], axis=1))
+        shown = xy_of(axes, f"{name}, white noise")[1]
+        assert_array_equal(shown, np.median(noise["by_rank"][:, number], axis=1))
+    assert_array_equal(xy_of(axes, "best, white noise")[1], noise["best_by_rank"])
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "p = 0"), (1, "p = 10")])
+def test_shares_by_power_iterations(sources: Sources, number: int, name: str) -> None:
+    _, axes = alignment.FIGURE.drawing(sources).axes
+    check, noise = sources.check(ALIGNMENT), sources.control(ALIGNMENT, "white noise")
+    assert_array_equal(points(axes, name), check["by_power"][:, number])
+    assert_array_equal(xy_of(axes, name)[0], check["powers"])
+    assert_array_equal(xy_of(axes, f"best, {name}")[1], [check["best_by_power"][number]] * 2)
+    shown = xy_of(axes, f"{name}, white noise")[1]
+    assert_array_equal(shown, np.median(noise["by_power"][:, number], axis=1))
+    assert {f"${name}$", "white\nnoise"} <= texts(axes)
