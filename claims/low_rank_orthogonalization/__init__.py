@@ -6,11 +6,18 @@ Polar Decomposition, arXiv 2605.06884; Peng, Wang, Yu 2026, Convergence of Pract
 Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 """
 
-from claims.low_rank_orthogonalization import descent, descent_rate, orthogonalizers, practical
+from claims.low_rank_orthogonalization import (
+    descent,
+    descent_rate,
+    orthogonalizers,
+    parity,
+    practical,
+)
 
 CLAIMS = (
     *descent.CLAIMS,
     *descent_rate.CLAIMS,
     *practical.CLAIMS,
+    *parity.CLAIMS,
     *orthogonalizers.CLAIMS,
 )
