@@ -47,12 +47,12 @@ def test_no_member_sees_another() -> None:
 
 def test_dtype_and_sizes() -> None:
     assert {p.dtype for p in models([0], torch.float32).parameters()} == {torch.float32}
-    for sizes, message in (
-        ((12, (), 3), "at least one hidden layer"),
-        ((12, (0,), 3), "every size must be a positive int"),
-        ((12, (4,), 0), "every size must be a positive int"),
+    for widths, classes, message in (
+        ((), 3, "at least one hidden layer"),
+        ((0,), 3, "every size must be a positive int"),
+        ((4,), 0, "every size must be a positive int"),
     ):
         with pytest.raises(ValueError, match=message):
-            ImageClassifier(*sizes, [0])
+            ImageClassifier(12, widths, classes, [0])
     with pytest.raises(ValueError, match="seeds: at least one"):
         models([])
