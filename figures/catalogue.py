@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from figures import (
     adapter_spectra,
+    alignment,
     arrivals,
+    crossover,
     discretisation,
     equal_rate,
     gauge_drift,
@@ -12,6 +14,7 @@ from figures import (
     l2,
     lockstep,
     order_boundary,
+    orthogonalizer_error,
     rates_by_rank,
     rates_by_rescaling,
     rates_by_size,
@@ -41,4 +44,7 @@ FIGURES: tuple[Figure, ...] = (
     rates_by_rescaling.FIGURE,
     adapter_spectra.FIGURE,
     step_time.FIGURE,
+    orthogonalizer_error.FIGURE,
+    alignment.FIGURE,
+    crossover.FIGURE,
 )

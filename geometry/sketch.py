@@ -119,9 +119,9 @@ def require_sketch_sizes(
 def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
     """An orthonormal basis of the columns of Y, by QR; what they do not span is zero columns.
 
-    QR leaves a column to rounding where it depends on those before it: then |R_jj| is of the size
-    of the roundoff of Y. Matrices in which none is take Q as it is. The others take the left
-    singular vectors of R above the cut-off, and zeros for the rest.
+    QR leaves a column to rounding where it depends on those before it. Matrices in which no
+    singular value can lie below the cut-off take Q as it is. The others take the left singular
+    vectors of R above the cut-off, and zeros for the rest.
 
     Args:
         Y: (..., m, l), m >= l, float32 or float64, finite.
@@ -130,20 +130,37 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
 
     Returns:
         (..., m, l): Q with Q^T Q diagonal, of ones and then zeros.
+
+    Raises:
+        ValueError: not a floating (..., m, l) with m >= l, cut-off not in [0, 1).
     """
+    require_matrices("Y", Y)
+    if Y.shape[-2] < Y.shape[-1]:
+        raise ValueError(f"Y must have shape (..., m, l) with m >= l, got shape {tuple(Y.shape)}")
     if rank_cutoff is None:
         rank_cutoff = Y.shape[-2] * torch.finfo(Y.dtype).eps
     elif not 0 <= rank_cutoff < 1:
         raise ValueError(f"rank_cutoff must lie in [0, 1), got {rank_cutoff}")
     Q, R = torch.linalg.qr(Y)
-    largest = torch.linalg.vector_norm(R, dim=-2).amax(-1, keepdim=True)
-    pivots = R.diagonal(dim1=-2, dim2=-1).abs()
-    deficient = (pivots <= rank_cutoff * largest).any(-1)
+    deficient = _may_lie_below(rank_cutoff, R)
     if bool(deficient.any()):
         U, s, _ = torch.linalg.svd(R[deficient])
         kept = (s > rank_cutoff * s[..., :1]).to(s.dtype)
         Q[deficient] = Q[deficient] @ (U * kept.unsqueeze(-2))
     return Q
+
+
+def _may_lie_below(cutoff: float, R: Tensor) -> Tensor:
+    """Of triangular R (..., l, l), whether its least singular value may lie below the cut-off.
+
+    1 / ||R^-1||_F is at most the least, ||R||_F at least the largest. The diagonal alone does not
+    tell: the least singular value can be far below all of it.
+    """
+    identity = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device).expand_as(R)
+    inverse = torch.linalg.solve_triangular(R, identity, upper=True)
+    least = torch.linalg.matrix_norm(inverse).reciprocal()
+    # A singular R has an inverse of infinities or NaN, which are not larger.
+    return ~(least > cutoff * torch.linalg.matrix_norm(R))
 
 
 def range_basis(
@@ -180,7 +197,7 @@ def range_basis(
 
     Raises:
         ValueError: no finite floating (..., m, n); sizes out of their ranges; an unknown method;
-            not exactly one of generator and uniforms, or uniforms of another shape.
+            not exactly one of generator and uniforms; uniforms of another shape or beyond (0, 1).
 
     Reference:
         Halko, Martinsson, Tropp, SIAM Review 53, 2011, algorithms 4.1 and 4.4.
@@ -218,12 +235,16 @@ def _drawn(
         return drawn.clamp_(min=2.0**-54).to(M.device)
     if uniforms is not None and generator is None:
         try:
-            return uniforms.expand(*batch, *shape)
+            drawn = uniforms.expand(*batch, *shape)
         except RuntimeError:
             raise ValueError(
                 f"uniforms of sketch {sketch.name!r} must broadcast to {(*batch, *shape)}, "
                 f"got shape {tuple(uniforms.shape)}"
             ) from None
+        least, most = (float(end) for end in uniforms.aminmax())
+        if not 0 < least <= most < 1:
+            raise ValueError(f"uniforms must lie in (0, 1), got {least} to {most}")
+        return drawn
     given = "neither" if generator is None else "both"
     raise ValueError(f"one of generator and uniforms is expected, got {given}")
 

@@ -7,17 +7,27 @@ Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 """
 
 from claims.low_rank_orthogonalization import (
+    alignment,
+    cost,
     descent,
     descent_rate,
+    heavy_tails,
     orthogonalizers,
     parity,
     practical,
+    robustness,
+    sketches,
 )
 
 CLAIMS = (
+    *sketches.CLAIMS,
+    *alignment.CLAIMS,
+    *robustness.CLAIMS,
     *descent.CLAIMS,
     *descent_rate.CLAIMS,
+    *heavy_tails.CLAIMS,
     *practical.CLAIMS,
     *parity.CLAIMS,
     *orthogonalizers.CLAIMS,
+    *cost.CLAIMS,
 )

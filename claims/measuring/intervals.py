@@ -45,3 +45,25 @@ def geometric_mean_with_interval(
     """The geometric mean of positive values (N,), and both ends of its t-interval."""
     mean, low, high = mean_with_interval(np.log(np.asarray(values, dtype=float)), confidence)
     return float(np.exp(mean)), float(np.exp(low)), float(np.exp(high))
+
+
+def resampled_means(values: Array, seed: int, draws: int = 2000) -> Array:
+    """Bootstrap: means over members drawn with replacement, the same ones for everything else.
+
+    Args:
+        values: (..., S), S members.
+        seed: of the draws.
+
+    Returns:
+        (draws, ...).
+    """
+    count = values.shape[-1]
+    chosen = np.random.default_rng(seed).integers(count, size=(draws, count))
+    weights = np.stack([np.bincount(row, minlength=count) for row in chosen]) / count
+    return np.moveaxis(np.asarray(values) @ weights.T, -1, 0)
+
+
+def percentile_interval(values: Array, confidence: float = 0.95) -> Array:
+    """The middle share of values (draws, ...): its ends, (2, ...)."""
+    outside = (1 - confidence) / 2
+    return np.quantile(values, (outside, 1 - outside), axis=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,8 @@ def require_rate(lr: Rate, batch: tuple[int, ...]) -> None:
         require_nonnegative("lr", lr)
         return
     require_floating("lr", lr)
-    if not bool((torch.isfinite(lr) & (lr >= 0)).all()):
+    low, high = lr.aminmax()  # NaN where there is one
+    if not 0 <= float(low) <= float(high) < math.inf:
         raise ValueError(f"every lr must be finite and >= 0, got {lr.tolist()}")
     require_members("lr", lr, batch)
 
@@ -59,8 +62,10 @@ def descend(W: Tensor, direction: Tensor, lr: Rate, ratio: float, weight_decay: 
     if single:
         return W.mul(float(kept)).add_(direction, alpha=-float(rate))
     kept, rate = (torch.as_tensor(x, dtype=W.dtype)[..., None, None] for x in (kept, rate))
+    if weight_decay:
+        W = W * kept
     # add with alpha is a fused multiply-add, and so is addcmul; a product and a sum are not.
-    return torch.addcmul(W * kept, direction.to(W.dtype), -rate)
+    return torch.addcmul(W, direction.to(W.dtype), -rate)
 
 
 def _descend_one_by_one(W: Tensor, direction: Tensor, kept: Rate, rate: Rate) -> Tensor:

@@ -17,11 +17,11 @@ def require_momentum(options: Mapping[str, Any]) -> None:
     momentum = options["momentum"]
     if isinstance(momentum, Tensor):
         require_floating("momentum", momentum)
-        inside = bool(((momentum >= 0) & (momentum < 1)).all())
-        momentum = momentum.tolist()
+        low, high = (float(end) for end in momentum.aminmax())  # NaN where there is one
     else:
-        inside = 0 <= momentum < 1
-    if not inside:
+        low = high = momentum
+    if not 0 <= low <= high < 1:
+        momentum = momentum.tolist() if isinstance(momentum, Tensor) else momentum
         raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +48,9 @@ class ParameterStack:
             values: (k, ..., m, n).
             steps: k numbers, the step that each parameter is about to take.
         """
+        # One pass: a sum is finite only if every entry is. It may overflow, hence the closer look.
+        if math.isfinite(values.sum()):
+            return
         finite = torch.isfinite(values)
         if bool(finite.all()):
             return

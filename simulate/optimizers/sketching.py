@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -60,18 +61,61 @@ class SketchingOptimizer(MatrixOptimizer):
         shape = sketch_named(options["sketch"]).draws(
             max(m, n), options["rank"] + options["oversampling"]
         )
-        device = stack.parameters[0].device
-        seeds = torch.as_tensor(options["seed"], device=device)
-        seeds = seeds.reshape((1,) * (len(batch) - seeds.ndim) + seeds.shape)
-        places = [stack.group << 16 | index for index in stack.indices]
-        step, stream = (
-            torch.tensor(x, device=device).reshape(-1, *[1] * seeds.ndim) for x in (steps, places)
-        )
-        numbers = uniforms(seeds, math.prod(shape), step=step, stream=stream)
-        return {"uniforms": numbers.reshape(*numbers.shape[:-1], *shape)}
+        # What was drawn ahead is no state: a copy of the optimiser draws it again.
+        ahead: dict[tuple[int, tuple[int, ...]], _Ahead] = self.__dict__.setdefault("_ahead", {})
+        key = stack.group, stack.indices
+        if key not in ahead or not ahead[key].holds(options["seed"], steps):
+            ahead[key] = _drawn_ahead(stack, steps, math.prod(shape))
+        numbers = ahead[key].at(steps)
+        # Behind the stack come the seeds' dimensions, of which there may be less than the batch's.
+        ones = (1,) * (len(batch) - numbers.ndim + 2)
+        return {"uniforms": numbers.reshape(len(steps), *ones, *numbers.shape[1:-1], *shape)}
 
 
 _SIZES = ("rank", "oversampling", "power_iterations")
+
+# Small draws are made for several steps at a time, so many numbers at most: they are all overhead.
+_BLOCK = 1 << 14
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """What a stack draws in its next steps."""
+
+    seed: Seed
+    version: int
+    first: Sequence[int]  # (k) steps
+    numbers: Tensor  # (S, k, seeds that differ, count), of steps first, first + 1, ...
+    place: Tensor  # of each member's seed among them
+
+    def holds(self, seed: Seed, steps: Sequence[int]) -> bool:
+        same = seed is self.seed if isinstance(seed, Tensor) else seed == self.seed
+        offset = steps[0] - self.first[0]
+        return (
+            same
+            and _version(seed) == self.version
+            and 0 <= offset < len(self.numbers)
+            and all(step - first == offset for step, first in zip(steps, self.first, strict=True))
+        )
+
+    def at(self, steps: Sequence[int]) -> Tensor:
+        return self.numbers[steps[0] - self.first[0]][:, self.place]
+
+
+def _drawn_ahead(stack: ParameterStack, steps: Sequence[int], count: int) -> _Ahead:
+    device, seed = stack.parameters[0].device, stack.options["seed"]
+    # Members that share a seed share what it draws.
+    own, place = torch.as_tensor(seed, device=device).unique(return_inverse=True)
+    block = max(1, min(64, _BLOCK // (len(steps) * len(own) * count)))
+    coming = torch.tensor(steps, device=device) + torch.arange(block, device=device)[:, None]
+    places = torch.tensor([stack.group << 16 | index for index in stack.indices], device=device)
+    numbers = uniforms(own, count, step=coming[..., None], stream=places[:, None])
+    return _Ahead(seed, _version(seed), tuple(steps), numbers, place)
+
+
+def _version(seed: Seed) -> int:
+    """How often a tensor was written to."""
+    return seed._version if isinstance(seed, Tensor) else 0
 
 
 def sketched_step(W: Tensor, D: Tensor, options: Mapping[str, Any]) -> Tensor:

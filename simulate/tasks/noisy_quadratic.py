@@ -77,10 +77,13 @@ class NoisyQuadratic:
 
     def gradient(self, W: Tensor, step: int) -> Tensor:
         """The exact one with the noise of the step, (..., E, m, n); what is before E shares it."""
-        exact = self.exact_gradient(W)
+        return self.with_noise(self.exact_gradient(W), step)
+
+    def with_noise(self, exact: Tensor, step: int, members: slice = slice(None)) -> Tensor:
+        """Exact gradients (..., e, m, n) of some of the members, with their noise of the step."""
         if self.noise.silent:
             return exact
-        return exact + self.noise.amplitude(exact) * self._noise_of(step)
+        return exact + self.noise.amplitude(exact) * self._noise_of(step)[members]
 
     def give(self, B: Tensor, A: Tensor, step: int) -> None:
         """Set the gradients of factors B (E, m, r) and A (E, r, n) of W = B A."""

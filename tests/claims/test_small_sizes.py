@@ -64,7 +64,17 @@ SMALL: dict[str, dict[str, Any]] = {
     "low-rank.msgd-rate": {"seeds": 12},
     "practical.thm-3.1": {"seeds": 4, "rates": (0.03, 0.3), "b1": (0.0, 0.9)},
     "low-rank.orthogonaliser-table": {"drawn": 7},
+    "low-rank.identity": {"seeds": 2},
+    "low-rank.exact-rank": {"seeds": 2, "conditions": (1.0, 1e4)},
+    "low-rank.not-an-approximation": {"shape": (48, 64), "rank": 12, "dimensions": 48},
+    "low-rank.alignment": {"drawn": 1, "ranks": (16,), "powers": (0,)},
+    "low-rank.tall-columns": {"draws": 8},
+    "low-rank.noise-robustness": {"draws": 4},
     "practical.thm-3.4": {"seeds": 2, "cells": 4096},
+    "low-rank.cost": {
+        "shares": {256: (1.0,), 1024: (1 / 16,)}, "rounds": {256: 7, 1024: 2}, "exact_up_to": 0,
+        "counted_shapes": ((9, 14),), "counted_ranks": (3,),
+    },
 }  # fmt: skip
 
 

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.figures import synthetic_finetuning, synthetic_pairs
+from tests.figures import (
+    synthetic_cost,
+    synthetic_finetuning,
+    synthetic_pairs,
+    synthetic_sketches,
+)
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -244,6 +249,8 @@ EVIDENCE = {
     "usg.l2-convergence": l2_convergence,
     **synthetic_pairs.EVIDENCE,
     **synthetic_finetuning.EVIDENCE,
+    **synthetic_sketches.EVIDENCE,
+    **synthetic_cost.EVIDENCE,
 }
 
 

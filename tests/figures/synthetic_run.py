@@ -107,6 +107,18 @@ STATEMENTS = {
         "A step is faster than the QR forms",
         r"At $r \ge 16$ a step takes less time than one by QR.",
     ),
+    "low-rank.orthogonaliser-table": (
+        "How far from one each orthogonaliser leaves singular values",
+        r"$\max_{s \in [10^{-3}, 1]} |1 - \phi_k(s)|$ after $k$ steps.",
+    ),
+    "low-rank.alignment": (
+        "What a sketch keeps is alignment",
+        r"$\rho = \|Q^\top M\|_*/\|M\|_*$ comes near the best rank-$r$ share.",
+    ),
+    "low-rank.cost": (
+        "Low-rank orthogonalisation costs a fraction of Newton-Schulz",
+        r"Five quintic steps take $5(4m^2n + 2m^3)$ flops.",
+    ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"

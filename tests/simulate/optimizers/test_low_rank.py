@@ -159,3 +159,20 @@ def test_what_cannot_be_is_told() -> None:
         LowRankMuon([members], lr=0.1, rank=2, momentum=torch.tensor([0.5, 1.0, 0.5]))
     with pytest.raises(ValueError, match=r"momentum must broadcast to .* \(3,\), got shape \(2,\)"):
         Muon([members], lr=0.1, momentum=torch.tensor([0.5, 0.5]))
+
+
+def test_a_seed_that_was_written_to_is_drawn_from_anew() -> None:
+    # Small draws are made some steps ahead.
+    W, G, options = random(4, 8, 12), random(4, 8, 12, seed=1), {"lr": 0.3, "rank": 3}
+    p, seeds = Parameter(W.clone()), torch.tensor([5, 6, 7, 8])
+    optimizer = LowRankMSGD([p], seed=seeds, **options)  # type: ignore[arg-type]
+    for _ in range(2):
+        p.grad = G.clone()
+        optimizer.step()
+        seeds += 1
+    moved = after(LowRankMSGD, W, [G], seed=torch.tensor([5, 6, 7, 8]), **options)
+    alone = LowRankMSGD([q := Parameter(moved)], seed=torch.tensor([6, 7, 8, 9]), **options)  # type: ignore[arg-type]
+    alone.state[q]["step"] = 1
+    q.grad = G.clone()
+    alone.step()
+    assert torch.equal(q, p)

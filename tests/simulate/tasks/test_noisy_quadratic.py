@@ -97,6 +97,8 @@ def test_what_comes_before_the_members_shares_their_noise() -> None:
     W = random_matrices(5, 2, 4, 3)
     assert torch.allclose(task.gradient(W, 6)[2], task.gradient(W[2], 6))
     assert task.loss(W).shape == (5, 2)
+    exact = task.exact_gradient(W)
+    assert torch.equal(task.with_noise(exact[:, 1:], 6, slice(1, 2)), task.gradient(W, 6)[:, 1:])
 
 
 def test_noise_does_not_hang_on_what_was_asked_before() -> None:

@@ -1,0 +1,223 @@
+"""Runs on a quadratic under heavy-tailed noise: all horizons, tails and seeds of a method in one.
+
+f(X) = 1/2 ||X - Y||_F^2, 8 x 10, from X = 0; symmetric Pareto noise in every entry. A run of K steps
+has constants of its own, so every horizon is a member, which leaves the ensemble when it is over.
+Methods, horizons and tails share a seed's noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from claims.low_rank_orthogonalization.directions import Direction, columns, gaussian, polar
+from claims.measuring.intervals import percentile_interval, resampled_means
+from claims.registry import Setting
+from simulate.noise import Noise
+from simulate.optimizers import LowRankMuon, MemberSGD, Muon, keep_members
+from simulate.schedules import tail_index_rates
+from simulate.tasks import NoisyQuadratic
+
+Array = NDArray[np.float64]
+
+M, N, RANK = 8, 10, 3
+# The tail index of the noise lies above the order a of the moment that is used: Pareto noise of
+# index a has no a-th moment.
+TAILS: Mapping[float, float] = {2.0: 2.2, 1.5: 1.55, 1.2: 1.25}
+# A run has to arrive: singular values of X move by eta K at most, 2.4 at a = 1.2 and K = 2^10.
+TARGET, NOISE = 0.3, 0.1
+
+# (params, lr, momentum, seeds): the last three of one shape, one a member.
+Make = Callable[[list[nn.Parameter], Tensor, Tensor, Tensor], Optimizer]
+# (steps, a) -> learning rate and momentum.
+Rates = Callable[[int, float], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """An optimiser, and what is known of its direction; None where the bound is not its own."""
+
+    make: Make
+    direction: Direction | None
+
+
+def muon(nesterov: bool, orthogonalizer: str = "svd") -> Make:
+    """Full Muon."""
+
+    def make(params: list[nn.Parameter], lr: Tensor, momentum: Tensor, _: Tensor) -> Optimizer:
+        return Muon(
+            params, lr, 0.0, momentum, nesterov, adjust_lr_fn="unadjusted",
+            orthogonalizer=orthogonalizer,
+        )  # fmt: skip
+
+    return make
+
+
+def low_rank_muon(sketch: str, nesterov: bool = False, orthogonalizer: str = "svd") -> Make:
+    """Muon within a sketch."""
+
+    def make(params: list[nn.Parameter], lr: Tensor, momentum: Tensor, seed: Tensor) -> Optimizer:
+        return LowRankMuon(
+            params, lr, RANK, momentum, nesterov, sketch, seed=seed, orthogonalizer=orthogonalizer
+        )
+
+    return make
+
+
+def sgd(params: list[nn.Parameter], lr: Tensor, _: Tensor, __: Tensor) -> Optimizer:
+    """Plain SGD."""
+    return MemberSGD(params, lr)
+
+
+FULL, GAUSSIAN, COLUMNS = "full", f"Gaussian, r = {RANK}", f"columns, r = {RANK}"
+METHODS: Mapping[str, Method] = {
+    FULL: Method(muon(nesterov=False), polar(M)),
+    GAUSSIAN: Method(low_rank_muon("gaussian"), gaussian(N, RANK)),
+    COLUMNS: Method(low_rank_muon("columns"), columns(N, RANK)),
+}
+SGD = Method(sgd, None)
+
+
+def start_and_target(setting: Setting) -> Tensor:
+    """Y, (m, n), Gaussian; X begins at 0, where the gradient is -Y."""
+    generator = torch.Generator().manual_seed(setting.seed)
+    return TARGET * torch.randn(M, N, generator=generator, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Means:
+    """Trajectory means of ||grad f||_F of one method.
+
+    Attributes:
+        orders: (T,) moments a. horizons: (H,) steps K.
+        values: (T, H, S), one a seed.
+        bounds: (T, H), on their expectation; NaN without a known direction.
+    """
+
+    orders: Array
+    horizons: Array
+    values: Array
+    bounds: Array
+
+    def slopes(self, seed: int) -> Array:
+        """(T, 3): of the mean over seeds on K, log-log, and its bootstrap interval.
+
+        A direction of bounded length moves X by bounded steps, so the values have all moments,
+        whatever the noise has, and the bootstrap over seeds is consistent.
+        """
+        found = _log_slopes(self.horizons, self.values.mean(-1))
+        resampled = _log_slopes(self.horizons, resampled_means(self.values, seed))
+        return np.stack([found, *percentile_interval(resampled)], -1)
+
+    def intervals(self, seed: int) -> Array:
+        """(T, H, 2): of the means."""
+        return np.moveaxis(percentile_interval(resampled_means(self.values, seed)), 0, -1)
+
+
+def _log_slopes(steps: Array, values: Array) -> Array:
+    x = np.log(steps) - np.log(steps).mean()
+    return np.asarray((np.log(values) * x).sum(-1) / (x * x).sum())
+
+
+def trajectory_means(
+    setting: Setting,
+    methods: Mapping[str, tuple[Method, Sequence[float]]],
+    horizons: Sequence[int],
+    rates: Rates = tail_index_rates,
+) -> dict[str, Means]:
+    """Run every method at the orders that are named with it, a part of TAILS in its order."""
+    wanted = [a for a in TAILS if any(a in orders for _, orders in methods.values())]
+    seeds, Y = setting.seeds(setting["seeds"]), start_and_target(setting)
+    tails = torch.tensor([TAILS[a] for a in wanted], dtype=torch.float64)
+    noise = Noise("pareto", tails.repeat_interleave(len(seeds)), NOISE)
+    task = NoisyQuadratic(Y, noise=noise, seeds=[*seeds] * len(wanted))
+    ensembles = {}
+    for name, (method, orders) in methods.items():
+        first, end = wanted.index(orders[0]), wanted.index(orders[-1]) + 1
+        members = slice(first * len(seeds), end * len(seeds))
+        ensembles[name] = _Ensemble(
+            method.make, task, members, _rates(rates, horizons, wanted[first:end], len(seeds)),
+            horizons,
+        )  # fmt: skip
+    # Work is members times steps.
+    last = max(horizons)
+    total = sum(horizons)
+    for step in range(last):
+        for ensemble in ensembles.values():
+            ensemble.advance(step)
+        if step % 256 == 0:
+            setting.means.progress(sum(min(step, K) for K in horizons) / total)
+    return {
+        name: _means(Y, method, orders, horizons, rates, ensembles[name].means(len(seeds)))
+        for name, (method, orders) in methods.items()
+    }
+
+
+def _rates(
+    rates: Rates, horizons: Sequence[int], orders: Sequence[float], seeds: int
+) -> tuple[Tensor, Tensor]:
+    """Rates and momenta, each (H, T S)."""
+    found = torch.tensor([[rates(K, a) for a in orders] for K in horizons], dtype=torch.float64)
+    lr, momentum = found.repeat_interleave(seeds, 1).unbind(-1)
+    return lr.contiguous(), momentum.contiguous()
+
+
+class _Ensemble:
+    """The runs of one method: members (H, E), of which whole horizons leave."""
+
+    def __init__(
+        self,
+        make: Make,
+        task: NoisyQuadratic,
+        members: slice,
+        rates: tuple[Tensor, Tensor],
+        horizons: Sequence[int],
+    ) -> None:
+        self.task, self.members = task, members
+        self.horizons, self.left = torch.tensor(horizons), torch.arange(len(horizons))
+        seeds = torch.tensor(task.seeds[members]).expand(len(horizons), -1).contiguous()
+        self.sums = torch.zeros(seeds.shape, dtype=torch.float64)
+        self.X = nn.Parameter(torch.zeros(*seeds.shape, M, N, dtype=torch.float64))
+        self.optimizer = make([self.X], *rates, seeds)
+        self.ends = set(horizons)
+
+    def advance(self, step: int) -> None:
+        if step in self.ends:
+            keep_members(self.optimizer, (self.horizons[self.left] > step).nonzero().flatten())
+            self.left = self.left[self.horizons[self.left] > step]
+        exact = self.task.exact_gradient(self.X.detach())
+        self.sums[self.left] += torch.linalg.matrix_norm(exact)
+        self.X.grad = self.task.with_noise(exact, step, self.members)
+        self.optimizer.step()
+
+    def means(self, seeds: int) -> Array:
+        """(T, H, S)."""
+        found = (self.sums / self.horizons[:, None]).unflatten(1, (-1, seeds))
+        return np.asarray(found.movedim(1, 0).numpy())
+
+
+def _means(
+    Y: Tensor,
+    method: Method,
+    orders: Sequence[float],
+    horizons: Sequence[int],
+    rates: Rates,
+    values: Array,
+) -> Means:
+    K = np.array(horizons, dtype=float)
+    bounds = np.full(values.shape[:2], np.nan)
+    if method.direction is not None:
+        start = float(Y.norm())
+        for place, a in enumerate(orders):
+            lr, momentum = np.array([rates(steps, a) for steps in horizons]).T
+            sigma = float(Noise("pareto", TAILS[a], NOISE).sigmas(M, N, a)[0])
+            bounds[place] = method.direction.gradient(
+                K, lr, 1 - momentum, gap=start**2 / 2, sigma=sigma, order=a, start=start
+            )
+    return Means(np.array(orders), K, values, bounds)

@@ -1,0 +1,41 @@
+"""What the claims on sketches share: matrices with planted singular values, and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from claims.measuring.intervals import mean_with_interval
+
+REFERENCE = "arXiv 2509.11983"
+CONFIDENCE = 0.99
+
+
+def gaussian(seeds: Iterable[int], *shape: int, stream: int = 0) -> Tensor:
+    """Standard normal entries (seeds, *shape): a member's own, whatever the others are."""
+    members = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed * 1009 + stream)
+        members.append(torch.randn(*shape, generator=generator, dtype=torch.float64))
+    return torch.stack(members)
+
+
+def planted(seeds: Iterable[int], m: int, n: int, s: Tensor, stream: int = 0) -> Tensor:
+    """(seeds, m, n) with the singular values s and Haar singular vectors."""
+    U, V = (
+        torch.linalg.qr(gaussian(seeds, size, len(s), stream=stream + number)).Q
+        for number, size in enumerate((m, n))
+    )
+    return (U * s) @ V.mT
+
+
+def nuclear_norm(M: Tensor) -> Tensor:
+    """Of every matrix (..., m, n)."""
+    return torch.linalg.svdvals(M).sum(-1)
+
+
+def interval(values: Tensor) -> tuple[float, float]:
+    """The two ends of Student's interval of the mean of independent ``values`` (draws,)."""
+    return mean_with_interval(values.numpy(), CONFIDENCE)[1:]
