@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from claims.low_rank_orthogonalization.directions import Direction, columns, gaussian, polar
+from claims.measuring.exponents import log_slopes
 from claims.measuring.intervals import percentile_interval, resampled_means
 from claims.registry import Setting
 from simulate.noise import Noise
@@ -111,18 +112,13 @@ class Means:
         A direction of bounded length moves X by bounded steps, so the values have all moments,
         whatever the noise has, and the bootstrap over seeds is consistent.
         """
-        found = _log_slopes(self.horizons, self.values.mean(-1))
-        resampled = _log_slopes(self.horizons, resampled_means(self.values, seed))
+        found = log_slopes(self.horizons, self.values.mean(-1))
+        resampled = log_slopes(self.horizons, resampled_means(self.values, seed))
         return np.stack([found, *percentile_interval(resampled)], -1)
 
     def intervals(self, seed: int) -> Array:
         """(T, H, 2): of the means."""
         return np.moveaxis(percentile_interval(resampled_means(self.values, seed)), 0, -1)
-
-
-def _log_slopes(steps: Array, values: Array) -> Array:
-    x = np.log(steps) - np.log(steps).mean()
-    return np.asarray((np.log(values) * x).sum(-1) / (x * x).sum())
 
 
 def trajectory_means(

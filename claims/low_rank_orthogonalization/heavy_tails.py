@@ -16,9 +16,9 @@ from claims.low_rank_orthogonalization.heavy_tailed_runs import (
     SGD,
     TAILS,
     Array,
+    M,
     Means,
     Method,
-    M,
     N,
     trajectory_means,
 )
