@@ -208,7 +208,8 @@ def range_basis(
     """
     require_matrices("M", M)
     require_finite("M", M)
-    require_sketch_sizes(*M.shape[-2:], rank, oversampling, power_iterations)
+    m, n = M.shape[-2:]
+    require_sketch_sizes(m, n, rank, oversampling, power_iterations)
     sketch, count = sketch_named(method), rank + oversampling
     drawn = _drawn(sketch, M, count, generator, uniforms)
     X = M.to(compute_dtype(M.dtype))
@@ -325,7 +326,8 @@ def low_rank_msign(
     tall = M.shape[-2] > M.shape[-1]
     wide = M.mT if tall else M
     require_finite("M", wide)
-    require_sketch_sizes(*wide.shape[-2:], rank, oversampling, power_iterations)
+    m, n = wide.shape[-2:]
+    require_sketch_sizes(m, n, rank, oversampling, power_iterations)
     sketch, count = sketch_named(method), rank + oversampling
     drawn = _drawn(sketch, wide, count, generator, uniforms)
     X = wide.to(compute_dtype(M.dtype))
