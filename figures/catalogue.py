@@ -6,9 +6,11 @@ from figures import (
     adapter_spectra,
     alignment,
     arrivals,
+    crossover,
     discretisation,
     equal_rate,
     gauge_drift,
+    gradient_spectra,
     gram_and_qr,
     heavy_tail_rates,
     l2,
@@ -21,6 +23,7 @@ from figures import (
     saddles_and_rates,
     scale_dependence,
     singular_values,
+    sketched_pretraining,
     step_time,
     tangent_share,
 )
@@ -47,4 +50,7 @@ FIGURES: tuple[Figure, ...] = (
     orthogonalizer_error.FIGURE,
     alignment.FIGURE,
     heavy_tail_rates.FIGURE,
+    crossover.FIGURE,
+    sketched_pretraining.FIGURE,
+    gradient_spectra.FIGURE,
 )

@@ -120,7 +120,7 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
     """An orthonormal basis of the columns of Y, by QR; what they do not span is zero columns.
 
     QR leaves a column to rounding where it depends on those before it. Matrices in which no
-    singular value can lie below the cut-off take Q as it is. The others take the left singular
+    singular value lies below the cut-off take Q as it is. The others take the left singular
     vectors of R above the cut-off, and zeros for the rest.
 
     Args:
@@ -142,7 +142,7 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
     elif not 0 <= rank_cutoff < 1:
         raise ValueError(f"rank_cutoff must lie in [0, 1), got {rank_cutoff}")
     Q, R = torch.linalg.qr(Y)
-    deficient = _may_lie_below(rank_cutoff, R)
+    deficient = _below(rank_cutoff, R)
     if bool(deficient.any()):
         U, s, _ = torch.linalg.svd(R[deficient])
         kept = (s > rank_cutoff * s[..., :1]).to(s.dtype)
@@ -150,17 +150,21 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
     return Q
 
 
-def _may_lie_below(cutoff: float, R: Tensor) -> Tensor:
-    """Of triangular R (..., l, l), whether its least singular value may lie below the cut-off.
+def _below(cutoff: float, R: Tensor) -> Tensor:
+    """Of triangular R (..., l, l), whether its least singular value lies below the cut-off.
 
-    1 / ||R^-1||_F is at most the least, ||R||_F at least the largest. The diagonal alone does not
-    tell: the least singular value can be far below all of it.
+    1 / ||R^-1||_F is at most the least, ||R||_F at least the largest; where these do not decide,
+    the singular values do. The diagonal cannot: the least may lie far below all of it.
     """
     identity = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device).expand_as(R)
     inverse = torch.linalg.solve_triangular(R, identity, upper=True)
     least = torch.linalg.matrix_norm(inverse).reciprocal()
     # A singular R has an inverse of infinities or NaN, which are not larger.
-    return ~(least > cutoff * torch.linalg.matrix_norm(R))
+    below = ~(least > cutoff * torch.linalg.matrix_norm(R))
+    if bool(below.any()):
+        s = torch.linalg.svdvals(R[below])
+        below[below.clone()] = s[..., -1] <= cutoff * s[..., 0]
+    return below
 
 
 def range_basis(
@@ -204,7 +208,8 @@ def range_basis(
     """
     require_matrices("M", M)
     require_finite("M", M)
-    require_sketch_sizes(*M.shape[-2:], rank, oversampling, power_iterations)
+    m, n = M.shape[-2:]
+    require_sketch_sizes(m, n, rank, oversampling, power_iterations)
     sketch, count = sketch_named(method), rank + oversampling
     drawn = _drawn(sketch, M, count, generator, uniforms)
     X = M.to(compute_dtype(M.dtype))
@@ -321,7 +326,8 @@ def low_rank_msign(
     tall = M.shape[-2] > M.shape[-1]
     wide = M.mT if tall else M
     require_finite("M", wide)
-    require_sketch_sizes(*wide.shape[-2:], rank, oversampling, power_iterations)
+    m, n = wide.shape[-2:]
+    require_sketch_sizes(m, n, rank, oversampling, power_iterations)
     sketch, count = sketch_named(method), rank + oversampling
     drawn = _drawn(sketch, wide, count, generator, uniforms)
     X = wide.to(compute_dtype(M.dtype))

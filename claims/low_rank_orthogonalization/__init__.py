@@ -8,13 +8,16 @@ Finite Newton-Schulz Iterations and Nesterov Momentum, arXiv 2609.39595.
 
 from claims.low_rank_orthogonalization import (
     alignment,
+    cost,
     descent,
     descent_rate,
     heavy_tails,
     momentum_lemma,
     nesterov,
     orthogonalizers,
+    parity,
     practical,
+    pretraining,
     robustness,
     sketches,
 )
@@ -28,6 +31,9 @@ CLAIMS = (
     *momentum_lemma.CLAIMS,
     *heavy_tails.CLAIMS,
     *nesterov.CLAIMS,
+    *parity.CLAIMS,
     *practical.CLAIMS,
     *orthogonalizers.CLAIMS,
+    *cost.CLAIMS,
+    *pretraining.CLAIMS,
 )

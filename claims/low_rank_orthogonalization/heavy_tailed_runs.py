@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from claims.low_rank_orthogonalization.directions import Direction, columns, gaussian, polar
-from claims.measuring.exponents import exponent
+from claims.measuring.exponents import log_slopes
 from claims.measuring.intervals import percentile_interval, resampled_means
 from claims.registry import Setting
 from simulate.noise import Noise
@@ -127,8 +127,9 @@ class Means:
         A direction of bounded length moves X by bounded steps, so the values have all moments,
         whatever the noise has, and the bootstrap over seeds is consistent.
         """
-        found = [exponent(self.horizons, values, seed) for values in self.values]
-        return np.array(found)
+        found = log_slopes(self.horizons, self.values.mean(-1))
+        resampled = log_slopes(self.horizons, resampled_means(self.values, seed))
+        return np.stack([found, *percentile_interval(resampled)], -1)
 
     def intervals(self, seed: int) -> Array:
         """(T, H, 2): of the means."""

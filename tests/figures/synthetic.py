@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.figures import (
+    synthetic_cost,
     synthetic_finetuning,
     synthetic_heavy_tails,
     synthetic_pairs,
+    synthetic_pretraining,
     synthetic_sketches,
 )
 
@@ -250,6 +252,8 @@ EVIDENCE = {
     **synthetic_pairs.EVIDENCE,
     **synthetic_finetuning.EVIDENCE,
     **synthetic_sketches.EVIDENCE,
+    **synthetic_cost.EVIDENCE,
+    **synthetic_pretraining.EVIDENCE,
     **synthetic_heavy_tails.EVIDENCE,
 }
 
