@@ -94,7 +94,7 @@ def _line(axes: Axes, recording: Recording, place: tuple[int, int], ink: Ink, na
 
 def _short(slope: float) -> str:
     """A slope to two digits."""
-    return f"{slope:.2f}".replace("0.", ".").replace("-", "−")
+    return f"{round(slope, 2) + 0.0:.2f}".replace("0.", ".").replace("-", "−")
 
 
 def _ticks(axes: Axes) -> None:

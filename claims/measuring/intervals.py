@@ -47,7 +47,7 @@ def geometric_mean_with_interval(
     return float(np.exp(mean)), float(np.exp(low)), float(np.exp(high))
 
 
-def resampled_means(values: Array, seed: int, draws: int = 2000, size: int | None = None) -> Array:
+def resampled_means(values: Array, seed: int, draws: int = 2000) -> Array:
     """Bootstrap: means over members drawn with replacement, the same ones for everything else.
 
     Args:
