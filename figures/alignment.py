@@ -58,7 +58,7 @@ def _by_rank(axes: Axes, sources: Sources) -> None:
     for number, (name, ink) in enumerate(INKS.items()):
         _noise(axes, ranks, noise["by_rank"][:, number], ink, name)
         members(axes, ranks, check["by_rank"][:, number], ink, name, 3.0)
-    plain_log_ticks(axes.xaxis, ranks, at_most=6)
+    plain_log_ticks(axes.xaxis, ranks, at_most=7)
     handles = [
         line for line in axes.lines if line.get_label() in INKS or line.get_label() == "best"
     ]

@@ -10,6 +10,7 @@ from figures import (
     discretisation,
     equal_rate,
     gauge_drift,
+    gradient_spectra,
     gram_and_qr,
     l2,
     lockstep,
@@ -21,6 +22,7 @@ from figures import (
     saddles_and_rates,
     scale_dependence,
     singular_values,
+    sketched_pretraining,
     step_time,
     tangent_share,
 )
@@ -47,4 +49,6 @@ FIGURES: tuple[Figure, ...] = (
     orthogonalizer_error.FIGURE,
     alignment.FIGURE,
     crossover.FIGURE,
+    sketched_pretraining.FIGURE,
+    gradient_spectra.FIGURE,
 )

@@ -31,7 +31,7 @@ def loss_panels(rows: Mapping[str, Recording], texts: Sequence[str]) -> Drawing:
         panel.set_title(title)
         panel.set_xlabel("learning rate")
         for line, (text, colour) in enumerate(zip(texts, colours, strict=True)):
-            _curve(panel, recording, line, text, colour)
+            loss_curve(panel, recording, line, text, colour)
     bottoms, tops = zip(*(_range(recording) for recording in rows.values()), strict=True)
     low, high = min(bottoms), max(tops)
     axes[0].set_ylim(low - 0.05 * (high - low), high)
@@ -43,7 +43,8 @@ def loss_panels(rows: Mapping[str, Recording], texts: Sequence[str]) -> Drawing:
     return drawing
 
 
-def _curve(axes: Axes, recording: Recording, line: int, text: str, colour: str) -> None:
+def loss_curve(axes: Axes, recording: Recording, line: int, text: str, colour: str) -> None:
+    """Seeds as points, their mean as a line, the best rate with its interval at the least mean."""
     tried = ~np.isnan(recording["rates"][line])
     x, table = recording["rates"][line, tried], recording["losses"][line, tried]
     # NaN where a run diverged, as in the search for the best.

@@ -15,6 +15,7 @@ from claims.low_rank_orthogonalization import (
     orthogonalizers,
     parity,
     practical,
+    pretraining,
     robustness,
     sketches,
 )
@@ -30,4 +31,5 @@ CLAIMS = (
     *parity.CLAIMS,
     *orthogonalizers.CLAIMS,
     *cost.CLAIMS,
+    *pretraining.CLAIMS,
 )

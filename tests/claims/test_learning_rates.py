@@ -25,6 +25,7 @@ TRAINED = (
     "lora-muon.lr-transfer-width-depth",
     "lora-muon.best-rate-rescaling",
     "lora-muon.rank-32-beats-dense",
+    "low-rank.pretraining",
 )
 TINY: dict[str, Any] = {
     "corpus": "synthetic", "characters": 2_000, "length": 8, "width": 8, "depth": 1, "steps": 2,

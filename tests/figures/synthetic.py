@@ -11,6 +11,7 @@ from tests.figures import (
     synthetic_cost,
     synthetic_finetuning,
     synthetic_pairs,
+    synthetic_pretraining,
     synthetic_sketches,
 )
 
@@ -251,6 +252,7 @@ EVIDENCE = {
     **synthetic_finetuning.EVIDENCE,
     **synthetic_sketches.EVIDENCE,
     **synthetic_cost.EVIDENCE,
+    **synthetic_pretraining.EVIDENCE,
 }
 
 

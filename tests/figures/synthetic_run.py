@@ -119,6 +119,10 @@ STATEMENTS = {
         "Low-rank orthogonalisation costs a fraction of Newton-Schulz",
         r"Five quintic steps take $5(4m^2n + 2m^3)$ flops.",
     ),
+    "low-rank.pretraining": (
+        "Low-rank Muon trains as well as Muon",
+        r"With $l$ from $m/8$ to $m$ it attains a loss equal to or lower than Muon's.",
+    ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"
