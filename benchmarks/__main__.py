@@ -129,7 +129,7 @@ def orthogonalizers(
     keep_to(threads)
     sizes, ranks = sizes or [1024, 2048], ranks or [64, 256]
     _require_ranks(ranks, min(sizes) - 1, "one less than the smallest size")
-    rows = list(factors.orthogonalizers(sizes, ranks, repeats, _teller()))
+    rows = list(factors.orthogonalizers(sizes, ranks, repeats, _teller(), threads))
     console = _console()
     console.print(factors.table(rows, threads))
     factors.record(out / "orthogonalizers.json", rows, threads)

@@ -7,6 +7,7 @@ beside its time: <M, O> over ||M||_*, 1 for the polar factor.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -84,7 +85,7 @@ class OrthogonalizerRow:
 
     Attributes:
         rank: None where there is no sketch.
-        seconds: of a call, the best.
+        seconds: of a call, the best; CPU time where there is one thread.
         kept: <M, O> over ||M||_*.
     """
 
@@ -96,9 +97,16 @@ class OrthogonalizerRow:
 
 
 def orthogonalizers(
-    sizes: Sequence[int], ranks: Sequence[int], repeats: int, say: Callable[[str], None]
+    sizes: Sequence[int],
+    ranks: Sequence[int],
+    repeats: int,
+    say: Callable[[str], None],
+    threads: int = 1,
 ) -> Iterator[OrthogonalizerRow]:
     """Every contestant at every size and rank; full and exact have a fifth of the repeats."""
+    # A short call may find the core free where a long one never does: the time of others is left
+    # out where one thread does everything.
+    clock = time.thread_time if threads == 1 else time.perf_counter
     torch.manual_seed(0)  # torch.svd_lowrank draws from nothing else
     for size in sizes:
         say(f"{size} x {size}: {FULL}; {EXACT}")
@@ -108,11 +116,11 @@ def orthogonalizers(
             FULL: partial(orthogonalize, M, METHOD, STEPS),
             EXACT: partial(msign, M),
         }
-        yield from _measured(whole, M, None, max(1, repeats // 5))
+        yield from _measured(whole, M, None, max(1, repeats // 5), clock)
         for rank in ranks:
             say(f"{size} x {size}, l = {rank}: {', '.join([*OWN, *PEERS])}")
             calls = {name: make(M, rank) for name, make in {**OWN, **PEERS}.items()}
-            yield from _measured(calls, M, rank, repeats)
+            yield from _measured(calls, M, rank, repeats, clock)
 
 
 def planted(s: Tensor, seed: int = 0) -> Tensor:
@@ -126,11 +134,11 @@ def planted(s: Tensor, seed: int = 0) -> Tensor:
 
 
 def _measured(
-    calls: dict[str, Call], M: Tensor, rank: int | None, repeats: int
+    calls: dict[str, Call], M: Tensor, rank: int | None, repeats: int, clock: Callable[[], float]
 ) -> Iterator[OrthogonalizerRow]:
     nuclear = (1 / torch.arange(1, len(M) + 1, dtype=torch.float64)).sum()
     results = {name: call().double() for name, call in calls.items()}
-    taken = times_in_turn(calls, repeats)
+    taken = times_in_turn(calls, repeats, clock)
     for name, result in results.items():
         kept = float((M.double() * result).sum() / nuclear)
         yield OrthogonalizerRow(len(M), rank, name, min(taken[name]), kept)

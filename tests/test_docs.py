@@ -13,7 +13,9 @@ import torch
 from claims import REGISTRY
 from claims.registry import Verdict
 from claims.running.one import run_claim
+from geometry.flops import low_rank_msign_flops, orthogonalize_flops
 from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
+from geometry.polar import msign
 from simulate.optimizers.rate_adjustment import RATE_ADJUSTMENTS
 from simulate.tasks.equivariance import OBJECTIONS
 
@@ -35,11 +37,23 @@ def test_the_library_examples_run(page: str) -> None:
 
 
 def test_the_polar_factor_example_runs() -> None:
-    (example,) = blocks(ROOT / "docs" / "polar-factors.md", "python")
+    example, _ = blocks(ROOT / "docs" / "polar-factors.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "polar-factors", "exec"), names)
     assert names["smoothed"].shape == names["G"].shape
     assert float(names["bound"].max()) < 1e-6
+
+
+def test_the_low_rank_example_gives_the_numbers_beside_it() -> None:
+    _, example = blocks(ROOT / "docs" / "polar-factors.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "polar-factors", "exec"), names)
+    factor, U, V = names["O"], names["U"], names["V"]
+    assert (factor - msign(names["M"])).abs().max() < 1e-12
+    assert float(factor.square().sum()) == pytest.approx(5)
+    assert float((U @ V.mT).square().sum()) == pytest.approx(15)
+    drawn = low_rank_msign_flops(1024, 1024, 64, "columns", orthogonalizer="muon")
+    assert orthogonalize_flops(1024, 1024, "muon") / drawn == pytest.approx(86.7, abs=0.05)
 
 
 def test_the_orthogonaliser_table_is_what_comes_out() -> None:

@@ -47,19 +47,21 @@ def geometric_mean_with_interval(
     return float(np.exp(mean)), float(np.exp(low)), float(np.exp(high))
 
 
-def resampled_means(values: Array, seed: int, draws: int = 2000) -> Array:
+def resampled_means(values: Array, seed: int, draws: int = 2000, size: int | None = None) -> Array:
     """Bootstrap: means over members drawn with replacement, the same ones for everything else.
 
     Args:
         values: (..., S), S members.
         seed: of the draws.
+        size: how many members are drawn each time; None for S.
 
     Returns:
         (draws, ...).
     """
     count = values.shape[-1]
-    chosen = np.random.default_rng(seed).integers(count, size=(draws, count))
-    weights = np.stack([np.bincount(row, minlength=count) for row in chosen]) / count
+    size = count if size is None else size
+    chosen = np.random.default_rng(seed).integers(count, size=(draws, size))
+    weights = np.stack([np.bincount(row, minlength=count) for row in chosen]) / size
     return np.moveaxis(np.asarray(values) @ weights.T, -1, 0)
 
 
@@ -67,3 +69,27 @@ def percentile_interval(values: Array, confidence: float = 0.95) -> Array:
     """The middle share of values (draws, ...): its ends, (2, ...)."""
     outside = (1 - confidence) / 2
     return np.quantile(values, (outside, 1 - outside), axis=0)
+
+
+def heavy_tailed_interval(
+    value: Array, resampled: Array, share: float, tail: Array | float, confidence: float = 0.95
+) -> Array:
+    """An interval of a statistic of means whose members have a tail index, maybe of no variance.
+
+    Below an index of 2 the bootstrap of as many members as there are is inconsistent. Fewer, m of
+    n, are consistent, with the rate m^-(1 - 1/p) of means under a tail index p (m^-1/2 from 2 on).
+
+    Args:
+        value: (...), of all members. resampled: (draws, ...), of m drawn ones.
+        share: m / n.
+        tail: broadcasts to (...).
+
+    Returns:
+        (2, ...).
+
+    References:
+        Athreya, Ann. Statist. 15, 1987; Bickel, Goetze, van Zwet, Statist. Sinica 7, 1997.
+    """
+    low, high = percentile_interval(resampled - value, confidence)
+    scale = share ** (1 - 1 / np.minimum(tail, 2.0))
+    return np.stack([value - scale * high, value - scale * low])

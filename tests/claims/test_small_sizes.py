@@ -62,6 +62,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "lora-rite.gauge": {"seeds": 2},
     "low-rank.descent": {"members": 50},
     "low-rank.msgd-rate": {"seeds": 12},
+    "low-rank.momentum-lemma": {"seeds": 6, "halvings": (1, 3, 5)},
+    "low-rank.heavy-tail-rate": {
+        "seeds": 6, "horizons": (256, 1024), "orders": {"columns, r = 3": (2.0, 1.5, 1.2)},
+        "sgd_horizons": (256, 1024),
+    },
+    "low-rank.unknown-tail": {
+        "seeds": 6, "horizons": (256, 1024), "sgd_horizons": (256, 1024),
+    },
+    "nesterov.rate": {"seeds": 6, "horizons": (256, 1024), "sgd_horizons": (256, 1024)},
     "practical.thm-3.1": {"seeds": 4, "rates": (0.03, 0.3), "b1": (0.0, 0.9)},
     "low-rank.orthogonaliser-table": {"drawn": 7},
     "low-rank.identity": {"seeds": 2},
