@@ -153,14 +153,19 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
 def _may_lie_below(cutoff: float, R: Tensor) -> Tensor:
     """Of triangular R (..., l, l), whether its least singular value may lie below the cut-off.
 
-    1 / ||R^-1||_F is at most the least, ||R||_F at least the largest. The diagonal alone does not
-    tell: the least singular value can be far below all of it.
+    1 / ||R^-1||_F is at most the least, ||R||_F at least the largest, and (sum s^4)^(1/4), which
+    takes a product, is nearer to both. The diagonal alone does not tell: the least singular value
+    can be far below all of it.
     """
     identity = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device).expand_as(R)
     inverse = torch.linalg.solve_triangular(R, identity, upper=True)
-    least = torch.linalg.matrix_norm(inverse).reciprocal()
+    least, largest = torch.linalg.matrix_norm(inverse).reciprocal(), torch.linalg.matrix_norm(R)
     # A singular R has an inverse of infinities or NaN, which are not larger.
-    return ~(least > cutoff * torch.linalg.matrix_norm(R))
+    below = ~(least > cutoff * largest)
+    if bool(below.any()):
+        least, largest = (torch.linalg.matrix_norm(X.mT @ X).sqrt() for X in (inverse, R))
+        below &= ~(least.reciprocal() > cutoff * largest)
+    return below
 
 
 def range_basis(

@@ -48,9 +48,9 @@ def test_the_low_rank_example_gives_the_numbers_beside_it() -> None:
     _, example = blocks(ROOT / "docs" / "polar-factors.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "polar-factors", "exec"), names)
-    O, U, V = names["O"], names["U"], names["V"]
-    assert (O - msign(names["M"])).abs().max() < 1e-12
-    assert float(O.square().sum()) == pytest.approx(5)
+    factor, U, V = names["O"], names["U"], names["V"]
+    assert (factor - msign(names["M"])).abs().max() < 1e-12
+    assert float(factor.square().sum()) == pytest.approx(5)
     assert float((U @ V.mT).square().sum()) == pytest.approx(15)
     drawn = low_rank_msign_flops(1024, 1024, 64, "columns", orthogonalizer="muon")
     assert orthogonalize_flops(1024, 1024, "muon") / drawn == pytest.approx(86.7, abs=0.05)
