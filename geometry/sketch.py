@@ -142,7 +142,7 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
     elif not 0 <= rank_cutoff < 1:
         raise ValueError(f"rank_cutoff must lie in [0, 1), got {rank_cutoff}")
     Q, R = torch.linalg.qr(Y)
-    deficient = _below(rank_cutoff, R)
+    deficient = _may_lie_below(rank_cutoff, R)
     if bool(deficient.any()):
         U, s, _ = torch.linalg.svd(R[deficient])
         kept = (s > rank_cutoff * s[..., :1]).to(s.dtype)
@@ -150,20 +150,21 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
     return Q
 
 
-def _below(cutoff: float, R: Tensor) -> Tensor:
-    """Of triangular R (..., l, l), whether its least singular value lies below the cut-off.
+def _may_lie_below(cutoff: float, R: Tensor) -> Tensor:
+    """Of triangular R (..., l, l), whether its least singular value may lie below the cut-off.
 
-    1 / ||R^-1||_F is at most the least, ||R||_F at least the largest; where these do not decide,
-    the singular values do. The diagonal cannot: the least may lie far below all of it.
+    1 / ||R^-1||_F is at most the least, ||R||_F at least the largest, and (sum s^4)^(1/4), which
+    takes a product, is nearer to both. The diagonal alone does not tell: the least singular value
+    can be far below all of it.
     """
     identity = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device).expand_as(R)
     inverse = torch.linalg.solve_triangular(R, identity, upper=True)
-    least = torch.linalg.matrix_norm(inverse).reciprocal()
+    least, largest = torch.linalg.matrix_norm(inverse).reciprocal(), torch.linalg.matrix_norm(R)
     # A singular R has an inverse of infinities or NaN, which are not larger.
-    below = ~(least > cutoff * torch.linalg.matrix_norm(R))
+    below = ~(least > cutoff * largest)
     if bool(below.any()):
-        s = torch.linalg.svdvals(R[below])
-        below[below.clone()] = s[..., -1] <= cutoff * s[..., 0]
+        least, largest = (torch.linalg.matrix_norm(X.mT @ X).sqrt() for X in (inverse, R))
+        below &= ~(least.reciprocal() > cutoff * largest)
     return below
 
 

@@ -85,6 +85,14 @@ def test_a_batch_gets_what_its_slices_get(method: str, device: torch.device) -> 
         assert (together[i] - alone).abs().max() < 1e-12
 
 
+def test_what_is_well_above_the_cut_off_needs_no_svd(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Frobenius norms of R and of its inverse would say that it may lie below: 30 > 1 / .04.
+    Y = planted(40, 40, torch.linspace(2, 1, 30, dtype=torch.float64))[..., :30]
+    monkeypatch.setattr(torch.linalg, "svd", None)
+    Q = orthonormal_basis(torch.linalg.qr(Y).Q, 0.04)
+    assert (Q.mT @ Q - torch.eye(30)).abs().max() < 1e-13
+
+
 @pytest.mark.parametrize("method", SKETCHES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_scale_of_a_matrix_does_not_matter(method: str, dtype: torch.dtype) -> None:
