@@ -120,7 +120,7 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
     """An orthonormal basis of the columns of Y, by QR; what they do not span is zero columns.
 
     QR leaves a column to rounding where it depends on those before it. Matrices in which no
-    singular value can lie below the cut-off take Q as it is. The others take the left singular
+    singular value lies below the cut-off take Q as it is. The others take the left singular
     vectors of R above the cut-off, and zeros for the rest.
 
     Args:
@@ -214,7 +214,19 @@ def range_basis(
     sketch, count = sketch_named(method), rank + oversampling
     drawn = _drawn(sketch, M, count, generator, uniforms)
     X = M.to(compute_dtype(M.dtype))
-    factors = balanced_factors(X)
+    return _basis(X, balanced_factors(X), sketch, drawn, count, power_iterations, rank_cutoff)
+
+
+def _basis(
+    X: Tensor,
+    factors: Factors,
+    sketch: Sketch,
+    drawn: Tensor,
+    count: int,
+    power_iterations: int,
+    rank_cutoff: float | None,
+) -> Tensor:
+    m, n = X.shape[-2:]
     if rank_cutoff is None:
         rank_cutoff = max(m, n) * torch.finfo(X.dtype).eps
     Q = orthonormal_basis(sketch.columns(X, drawn, count, factors), rank_cutoff)
@@ -267,8 +279,13 @@ def projected_msign(
     Returns:
         (..., m, n).
     """
-    projected = scaled_product(M.mT, Q, balanced_factors(M)).mT
-    return Q @ orthogonalize(projected, method, steps, **parameters)
+    return _projected(Q, M, balanced_factors(M), method, steps, **parameters)
+
+
+def _projected(
+    Q: Tensor, X: Tensor, factors: Factors, method: str, steps: int | None, **parameters: float
+) -> Tensor:
+    return Q @ orthogonalize(scaled_product(X.mT, Q, factors).mT, method, steps, **parameters)
 
 
 def low_rank_msign(
@@ -309,15 +326,14 @@ def low_rank_msign(
     require_matrices("M", M)
     tall = M.shape[-2] > M.shape[-1]
     wide = M.mT if tall else M
-    Q = range_basis(
-        wide,
-        rank,
-        method,
-        oversampling=oversampling,
-        power_iterations=power_iterations,
-        generator=generator,
-        uniforms=uniforms,
-        rank_cutoff=rank_cutoff,
-    )
-    factor = projected_msign(Q, wide.to(Q.dtype), orthogonalizer, steps)
+    require_finite("M", wide)
+    m, n = wide.shape[-2:]
+    require_sketch_sizes(m, n, rank, oversampling, power_iterations)
+    sketch, count = sketch_named(method), rank + oversampling
+    drawn = _drawn(sketch, wide, count, generator, uniforms)
+    X = wide.to(compute_dtype(M.dtype))
+    # Once for both: they take most of the time where matrices are small.
+    factors = balanced_factors(X)
+    Q = _basis(X, factors, sketch, drawn, count, power_iterations, rank_cutoff)
+    factor = _projected(Q, X, factors, orthogonalizer, steps)
     return (factor.mT if tall else factor).to(M.dtype)

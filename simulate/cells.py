@@ -8,8 +8,6 @@ of these, and no change of any of them goes on with old numbers.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +21,7 @@ from torch.optim import Optimizer
 
 from geometry.errors import require_between, require_positive_int
 from simulate.checkpoint import read_checkpoint, write_checkpoint
-from simulate.fingerprint import fingerprint
+from simulate.fingerprint import fingerprint, name_of
 from simulate.schedules import linear_decay
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.corpus import Corpus
@@ -54,6 +52,14 @@ class Contestant:
         """The optimiser of an ensemble, whose members have rates and seeds (E,)."""
         drawing = {"seed": torch.tensor(seeds, device=rates.device)} if self.draws else {}
         return self.make(parameters, lr=rates, **drawing, **self.options)
+
+    def described(self) -> dict[str, Any]:
+        """All but the name, as plain values: what results hang on."""
+        return {
+            "contestant": f"{self.make.__module__}.{self.make.__qualname__}",
+            "options": {name: repr(value) for name, value in sorted(self.options.items())},
+            "draws": self.draws,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,11 +190,9 @@ def training_of(
 
 def cell_made_by(cell: Cell, recipe: Recipe) -> dict[str, Any]:
     """Everything that the numbers of a cell hang on, as plain values."""
-    contestant, corpus = cell.line.contestant, recipe.corpus
+    corpus = recipe.corpus
     return {
-        "contestant": f"{contestant.make.__module__}.{contestant.make.__qualname__}",
-        "options": {name: repr(value) for name, value in sorted(contestant.options.items())},
-        "draws": contestant.draws,
+        **cell.line.contestant.described(),
         "architecture": dataclasses.asdict(cell.line.architecture),
         "steps": cell.line.steps,
         "rates": list(cell.rates),
@@ -224,5 +228,4 @@ def kept_cell(cell: Cell, recipe: Recipe, store: Path) -> CellResult | None:
 
 
 def _file(made_by: Mapping[str, Any], store: Path) -> Path:
-    name = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
-    return store / f"{name[:32]}.cell"
+    return store / f"{name_of(made_by)}.cell"

@@ -1,66 +1,80 @@
-"""The training of an ensemble of image classifiers, each member by its own rate and seed."""
+"""The training of ensembles of image classifiers, and their rates tuned by the common protocol."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from geometry.errors import require_nonnegative, require_positive_int
+from simulate.cells import Contestant
+from simulate.checkpoint import read_checkpoint, write_checkpoint
+from simulate.fingerprint import fingerprint, name_of
 from simulate.optimizers.member_adamw import MemberAdamW
 from simulate.schedules import linear_decay
 from simulate.tasks.batches import Batches
 from simulate.tasks.image_classifier import ImageClassifier
-from simulate.tasks.images import LabelledImages
+from simulate.tasks.images import LabelledImages, Textures
+from simulate.tuning import Protocol, Tuning
 
-# From the hidden matrices, rates (E,) float64 and seeds (E,) int64, to their optimiser.
-MakeOptimizer = Callable[[list[Parameter], Tensor, Tensor], Optimizer]
+Array = NDArray[np.float64]
 READOUT_RATE = 3e-3
 IMAGES_AT_ONCE = 1024
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSets:
-    """What is trained on, tuned by and told of: three parts, labels 0 to ``classes`` - 1."""
-
-    train: LabelledImages
-    validation: LabelledImages
-    test: LabelledImages
-    classes: int
-
-
 @dataclass(frozen=True)
-class Regimen:
-    """How every contestant trains.
+class ImageStudy:
+    """What all contestants share: the images, the classifier and how long it trains.
 
     Attributes:
+        textures: what the images are of. data_seed: of the images, the same for all members.
+        train, validation, test: numbers of images to train on, to tune by and to tell of.
         widths: of the hidden layers.
-        steps: of a run; rates rise in the first tenth, then fall to 0 along a line.
+        steps: of a run. Rates rise along a line in the first tenth, then fall to 0 along one.
         batch_size: images of a member in a step.
 
     Raises:
         ValueError: numbers below one.
     """
 
+    textures: Textures
+    train: int
+    validation: int
+    test: int
     widths: tuple[int, ...]
     steps: int
     batch_size: int
+    data_seed: int = 0
 
     def __post_init__(self) -> None:
-        for value in (*self.widths, self.steps, self.batch_size):
-            require_positive_int("widths, steps and batch_size", value)
+        for name in ("train", "validation", "test", "steps", "batch_size"):
+            require_positive_int(name, getattr(self, name))
+
+    def images(self, part: str) -> LabelledImages:
+        """The images of "train", "validation" or "test"."""
+        return _images(self.textures, getattr(self, part), self.data_seed, part)
+
+
+# One study's: to draw them takes a tenth of a training.
+@lru_cache(maxsize=3)
+def _images(textures: Textures, count: int, seed: int, part: str) -> LabelledImages:
+    return textures.draw(count, seed=seed, part=part)
 
 
 @dataclass(frozen=True, eq=False)
-class Accuracies:
+class Scores:
     """Of E members after the last step.
 
     Attributes:
-        validation, test: (E,) float64, shares of images.
+        validation, test: (E,) float64, shares of the images that are told right.
         training_loss: (steps, E) float64, in nats, of the batches.
     """
 
@@ -70,61 +84,147 @@ class Accuracies:
 
 
 def train_classifiers(
-    sets: ImageSets,
-    regimen: Regimen,
-    members: Sequence[tuple[float, int]],
-    optimizer: MakeOptimizer,
-) -> Accuracies:
+    study: ImageStudy, contestant: Contestant, rates: Sequence[float], seeds: Sequence[int]
+) -> Scores:
     """Train E members together, as if each were alone, up to the rounding of batched products.
 
-    Start and batches of a member are functions of its seed alone. The hidden matrices step by
-    ``optimizer`` at the member's rate, the readout by AdamW at 3e-3; all rates follow the schedule.
+    Start, batches and what an optimiser draws are functions of a member's seed alone. The hidden
+    matrices step by the contestant, the readout by AdamW at 3e-3; all rates follow the schedule.
 
     Args:
-        members: (rate, seed), E of them, 0 <= seed < 2^63.
+        rates, seeds: one a member; seeds in 0..2^63 - 1.
 
     Raises:
         ValueError: no members, bad rates or seeds.
         NotFiniteError: a gradient or an update that is not finite.
     """
-    for rate, _ in members:
+    for rate in rates:
         require_nonnegative("the rate of a member", rate)
-    seeds = [seed for _, seed in members]
-    pixels = sets.train.pixels
-    model = ImageClassifier(pixels.shape[-1], regimen.widths, sets.classes, seeds)
-    rates = torch.tensor([rate for rate, _ in members], dtype=torch.float64)
+    pixels, labels = study.images("train")
+    model = ImageClassifier(pixels.shape[-1], study.widths, study.textures.classes, seeds)
     optimizers = [
-        optimizer(model.matrices, rates, torch.tensor(seeds)),
+        contestant.optimizer(model.matrices, torch.tensor(rates, dtype=torch.float64), seeds),
         MemberAdamW([model.readout], lr=READOUT_RATE, weight_decay=0.0),
     ]
-    initial = [group["lr"] for each in optimizers for group in each.param_groups]
-    schedule = linear_decay(regimen.steps, regimen.steps // 10)
-    # Windows of one number each: the numbers of the images.
-    numbers = torch.arange(len(pixels) + 1)
-    batches = Batches(numbers, length=1, batch_size=regimen.batch_size, seeds=seeds)
+    groups = [group for each in optimizers for group in each.param_groups]
+    initial = [group["lr"] for group in groups]
+    schedule = linear_decay(study.steps, study.steps // 10)
+    # Windows of one number each: the places of the images.
+    places = torch.arange(len(pixels) + 1)
+    batches = Batches(places, length=1, batch_size=study.batch_size, seeds=seeds)
     losses = []
-    for step in range(regimen.steps):
-        chosen = batches.positions(step)
-        loss = model.image_losses(pixels[chosen], sets.train.labels[chosen]).mean(-1)
+    for step in range(study.steps):
         for each in optimizers:
             each.zero_grad()
+        chosen = batches.positions(step)
+        loss = model.image_losses(pixels[chosen], labels[chosen]).mean(-1)
         loss.sum().backward()
         losses.append(loss.detach().double())
-        groups = [group for each in optimizers for group in each.param_groups]
         for group, lr in zip(groups, initial, strict=True):
             group["lr"] = lr * schedule(step)
         for each in optimizers:
             each.step()
-    return Accuracies(
-        _accuracy(model, sets.validation), _accuracy(model, sets.test), torch.stack(losses)
-    )
+    validation, test = (_accuracy(model, study.images(part)) for part in ("validation", "test"))
+    return Scores(validation, test, torch.stack(losses))
 
 
 @torch.no_grad()
 def _accuracy(model: ImageClassifier, images: LabelledImages) -> Tensor:
     """(E,) the share of images whose label has the largest logit."""
-    members, right = len(model.readout), torch.zeros(len(model.readout), dtype=torch.float64)
+    right = torch.zeros(model.members, dtype=torch.float64)
     for pixels, labels in zip(*(part.split(IMAGES_AT_ONCE) for part in images), strict=True):
-        logits = model(pixels.expand(members, -1, -1))
+        logits = model(pixels.expand(model.members, -1, -1))
         right += (logits.argmax(-1) == labels).sum(-1)
     return right / len(images.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCurve:
+    """A contestant tuned to the end.
+
+    Attributes:
+        rates: (K,) ascending, all that were tried.
+        validation, test: (K, S) accuracies of S seeds.
+        training_loss: (steps, S) at the best rate.
+    """
+
+    contestant: Contestant
+    rates: Array
+    validation: Array
+    test: Array
+    training_loss: Array
+
+    @property
+    def best(self) -> int:
+        """The place of the rate with the highest mean accuracy on the validation images."""
+        return int(self.validation.mean(1).argmax())
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether that is the first or the last of those that were tried."""
+        return self.best in (0, len(self.rates) - 1)
+
+    @property
+    def accuracy(self) -> Array:
+        """(S,) on the test images, at the best rate."""
+        return np.asarray(self.test[self.best])
+
+
+def tune_classifiers(
+    study: ImageStudy,
+    contestant: Contestant,
+    protocol: Protocol,
+    seeds: Sequence[int],
+    *,
+    store: Path | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> ImageCurve:
+    """Tune a contestant's rate on the validation images; all seeds of a rate are one ensemble.
+
+    Args:
+        store: a folder in which finished rates are kept, and found again.
+        progress: called after every rate, with the share of the work that is done as far as it
+            can be foreseen.
+
+    Raises:
+        CheckpointError: a damaged file in the store, named.
+        What ``train_classifiers`` raises.
+    """
+    tuning, found = Tuning(protocol), dict[float, Scores]()
+    while rates := tuning.next_rates():
+        for rate in rates:
+            found[rate] = _kept(study, contestant, rate, seeds, store)
+            if progress is not None:
+                ahead = len(rates) - rates.index(rate) - 1
+                if not tuning.refined and len(rates) == len(protocol.rates):
+                    ahead += 2 * protocol.refinements
+                progress(len(found) / (len(found) + ahead))
+        tuning.add(rates, np.stack([1 - found[rate].validation.numpy() for rate in rates]))
+    scores = [found[rate] for rate in tuning.rates.tolist()]
+    return ImageCurve(
+        contestant,
+        tuning.rates,
+        np.stack([each.validation.numpy() for each in scores]),
+        np.stack([each.test.numpy() for each in scores]),
+        scores[tuning.best].training_loss.numpy(),
+    )
+
+
+def _kept(
+    study: ImageStudy, contestant: Contestant, rate: float, seeds: Sequence[int], store: Path | None
+) -> Scores:
+    if store is None:
+        return train_classifiers(study, contestant, [rate] * len(seeds), seeds)
+    made_by: dict[str, Any] = {
+        "study": dataclasses.asdict(study),
+        **contestant.described(),
+        "rate": rate,
+        "seeds": list(seeds),
+        "code": fingerprint(),
+    }
+    file = store / f"{name_of(made_by)}.images"
+    if file.is_file():
+        return Scores(**read_checkpoint(file, made_by, torch.device("cpu")))
+    scores = train_classifiers(study, contestant, [rate] * len(seeds), seeds)
+    write_checkpoint(file, made_by, vars(scores))
+    return scores

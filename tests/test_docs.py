@@ -97,7 +97,7 @@ def test_the_tables_of_rate_adjustments_are_the_same() -> None:
 
 
 def test_the_corpus_example_runs_and_its_numbers_are_what_comes_out() -> None:
-    example, _ = blocks(ROOT / "docs" / "tasks.md", "python")
+    example, *_ = blocks(ROOT / "docs" / "tasks.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "tasks", "exec"), names)
     language = names["language"]
@@ -113,8 +113,18 @@ def test_the_corpus_example_runs_and_its_numbers_are_what_comes_out() -> None:
     assert f"H(π) is {language.state_entropy:.2f} nats" in page
 
 
+def test_the_image_example_trains_and_tunes() -> None:
+    _, example, _ = blocks(ROOT / "docs" / "tasks.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "tasks", "exec"), names)
+    assert names["pixels"].shape == (1000, 256)
+    trained, other, untrained = names["scores"].test.tolist()
+    assert min(trained, other) > untrained
+    assert names["curve"].accuracy.shape == (2,)
+
+
 def test_the_factorization_example_runs_in_flow_time() -> None:
-    _, example = blocks(ROOT / "docs" / "tasks.md", "python")
+    *_, example = blocks(ROOT / "docs" / "tasks.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "tasks", "exec"), names)
     run, descent, problem = names["run"], names["descent"], names["problem"]

@@ -27,15 +27,17 @@ _CELLS = 1 << 14
 class Direction:
     """E<D, O(D)> >= alignment ||D||_F given D, and ||O(D)||_F <= length.
 
-    The polar factor of an m x n matrix, m <= n, has <D, O> = ||D||_* and rank m at most: 1, sqrt(m).
+    The polar factor of an m x n matrix, m <= n, has <D, O> = ||D||_* and rank m at most: 1 and the
+    root of m.
 
     O = Q msign(Q^T D) with Q of l vectors has <D, O> = ||Q^T D||_* >= ||Q^T D||_F. Let Q span the
     range of D V, V (n x l) orthonormal and drawn apart from D. Then ||Q^T D||_F >= ||Q^T D V||_F =
-    ||D V||_F. Its square is a mean of the ||V^T w_i||^2 over the right singular vectors w_i with the
-    weights s_i^2, and E of the root is concave in the weights: least for a D of rank one.
+    ||D V||_F. Its square is the sum of s_i^2 ||V^T w_i||^2 over the right singular vectors w_i, and
+    E of the root is concave in the s_i^2: least for a D of rank one.
 
-    * l columns, drawn uniformly: ||D V||_F^2 is a mean over columns instead, least where D is one
-      column, which is drawn with probability l / n. So l / n, and the length is sqrt(l).
+    * l columns, drawn uniformly: ||D V||_F^2 is the sum of squares of those drawn, and E of the
+      root is concave in the squares: least where D is one column, which is drawn with probability
+      l / n. So l / n, and the length is the root of l.
     * M Omega with Omega Gaussian has the range of M V, V uniform: ||V^T w||^2 is Beta(l/2, (n-l)/2)
       distributed, so E of its root, Gamma((l+1)/2) Gamma(n/2) / (Gamma(l/2) Gamma((n+1)/2)).
 

@@ -1,7 +1,8 @@
 """Runs on a quadratic under heavy-tailed noise: all horizons, tails and seeds of a method in one.
 
-f(X) = 1/2 ||X - Y||_F^2, 8 x 10, from X = 0; symmetric Pareto noise in every entry. A run of K steps
-has constants of its own, so every horizon is a member, which leaves the ensemble when it is over.
+f(X) = 1/2 ||X - Y||_F^2, 8 x 10, from X = 0; symmetric Pareto noise in every entry. A run of K
+steps has constants of its own, so every horizon is a member, and leaves the ensemble when it is
+over.
 Methods, horizons and tails share a seed's noise.
 """
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from claims.low_rank_orthogonalization.directions import Direction, columns, gaussian, polar
+from claims.measuring.exponents import log_slopes
 from claims.measuring.intervals import percentile_interval, resampled_means
 from claims.registry import Setting
 from simulate.noise import Noise
@@ -37,6 +39,20 @@ TARGET, NOISE = 0.3, 0.1
 Make = Callable[[list[nn.Parameter], Tensor, Tensor, Tensor], Optimizer]
 # (steps, a) -> learning rate and momentum.
 Rates = Callable[[int, float], tuple[float, float]]
+# (exact gradients, momenta after the step) -> what is averaged over the trajectory, (..., E).
+Quantity = Callable[[Tensor, Tensor], Tensor]
+
+
+def gradient_norm(exact: Tensor, _: Tensor) -> Tensor:
+    """||grad f(X_k)||_F."""
+    norm: Tensor = torch.linalg.matrix_norm(exact)
+    return norm
+
+
+def momentum_error(exact: Tensor, momentum: Tensor) -> Tensor:
+    """||M_k - grad f(X_k)||_F."""
+    norm: Tensor = torch.linalg.matrix_norm(momentum - exact)
+    return norm
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,7 @@ def start_and_target(setting: Setting) -> Tensor:
 
 @dataclass(frozen=True)
 class Means:
-    """Trajectory means of ||grad f||_F of one method.
+    """Trajectory means of one method.
 
     Attributes:
         orders: (T,) moments a. horizons: (H,) steps K.
@@ -111,8 +127,8 @@ class Means:
         A direction of bounded length moves X by bounded steps, so the values have all moments,
         whatever the noise has, and the bootstrap over seeds is consistent.
         """
-        found = _log_slopes(self.horizons, self.values.mean(-1))
-        resampled = _log_slopes(self.horizons, resampled_means(self.values, seed))
+        found = log_slopes(self.horizons, self.values.mean(-1))
+        resampled = log_slopes(self.horizons, resampled_means(self.values, seed))
         return np.stack([found, *percentile_interval(resampled)], -1)
 
     def intervals(self, seed: int) -> Array:
@@ -120,22 +136,19 @@ class Means:
         return np.moveaxis(percentile_interval(resampled_means(self.values, seed)), 0, -1)
 
 
-def _log_slopes(steps: Array, values: Array) -> Array:
-    x = np.log(steps) - np.log(steps).mean()
-    return np.asarray((np.log(values) * x).sum(-1) / (x * x).sum())
-
-
 def trajectory_means(
     setting: Setting,
     methods: Mapping[str, tuple[Method, Sequence[float]]],
     horizons: Sequence[int],
     rates: Rates = tail_index_rates,
+    quantity: Quantity = gradient_norm,
+    scale: float = NOISE,
 ) -> dict[str, Means]:
     """Run every method at the orders that are named with it, a part of TAILS in its order."""
     wanted = [a for a in TAILS if any(a in orders for _, orders in methods.values())]
     seeds, Y = setting.seeds(setting["seeds"]), start_and_target(setting)
     tails = torch.tensor([TAILS[a] for a in wanted], dtype=torch.float64)
-    noise = Noise("pareto", tails.repeat_interleave(len(seeds)), NOISE)
+    noise = Noise("pareto", tails.repeat_interleave(len(seeds)), scale)
     task = NoisyQuadratic(Y, noise=noise, seeds=[*seeds] * len(wanted))
     ensembles = {}
     for name, (method, orders) in methods.items():
@@ -143,18 +156,22 @@ def trajectory_means(
         members = slice(first * len(seeds), end * len(seeds))
         ensembles[name] = _Ensemble(
             method.make, task, members, _rates(rates, horizons, wanted[first:end], len(seeds)),
-            horizons,
+            horizons, quantity,
         )  # fmt: skip
     # Work is members times steps.
-    last = max(horizons)
     total = sum(horizons)
-    for step in range(last):
+    for step in range(max(horizons)):
         for ensemble in ensembles.values():
             ensemble.advance(step)
         if step % 256 == 0:
             setting.means.progress(sum(min(step, K) for K in horizons) / total)
     return {
-        name: _means(Y, method, orders, horizons, rates, ensembles[name].means(len(seeds)))
+        name: Means(
+            np.array(orders),
+            np.array(horizons, dtype=float),
+            ensembles[name].means(len(seeds)),
+            _bounds(Y, method, orders, horizons, rates, quantity, scale),
+        )
         for name, (method, orders) in methods.items()
     }
 
@@ -178,8 +195,9 @@ class _Ensemble:
         members: slice,
         rates: tuple[Tensor, Tensor],
         horizons: Sequence[int],
+        quantity: Quantity,
     ) -> None:
-        self.task, self.members = task, members
+        self.task, self.members, self.quantity = task, members, quantity
         self.horizons, self.left = torch.tensor(horizons), torch.arange(len(horizons))
         seeds = torch.tensor(task.seeds[members]).expand(len(horizons), -1).contiguous()
         self.sums = torch.zeros(seeds.shape, dtype=torch.float64)
@@ -192,9 +210,10 @@ class _Ensemble:
             keep_members(self.optimizer, (self.horizons[self.left] > step).nonzero().flatten())
             self.left = self.left[self.horizons[self.left] > step]
         exact = self.task.exact_gradient(self.X.detach())
-        self.sums[self.left] += torch.linalg.matrix_norm(exact)
         self.X.grad = self.task.with_noise(exact, step, self.members)
         self.optimizer.step()
+        momentum = self.optimizer.state[self.X]["momentum_buffer"]
+        self.sums[self.left] += self.quantity(exact, momentum)
 
     def means(self, seeds: int) -> Array:
         """(T, H, S)."""
@@ -202,22 +221,27 @@ class _Ensemble:
         return np.asarray(found.movedim(1, 0).numpy())
 
 
-def _means(
+def _bounds(
     Y: Tensor,
     method: Method,
     orders: Sequence[float],
     horizons: Sequence[int],
     rates: Rates,
-    values: Array,
-) -> Means:
-    K = np.array(horizons, dtype=float)
-    bounds = np.full(values.shape[:2], np.nan)
-    if method.direction is not None:
-        start = float(Y.norm())
-        for place, a in enumerate(orders):
-            lr, momentum = np.array([rates(steps, a) for steps in horizons]).T
-            sigma = float(Noise("pareto", TAILS[a], NOISE).sigmas(M, N, a)[0])
-            bounds[place] = method.direction.gradient(
-                K, lr, 1 - momentum, gap=start**2 / 2, sigma=sigma, order=a, start=start
-            )
-    return Means(np.array(orders), K, values, bounds)
+    quantity: Quantity,
+    scale: float,
+) -> Array:
+    """(T, H)."""
+    K, start = np.array(horizons, dtype=float), float(Y.norm())
+    bounds = np.full((len(orders), len(horizons)), np.nan)
+    direction = method.direction
+    if direction is None:
+        return bounds
+    for place, a in enumerate(orders):
+        lr, momentum = np.array([rates(steps, a) for steps in horizons]).T
+        sigma = float(Noise("pareto", TAILS[a], scale).sigmas(M, N, a)[0])
+        known = {"sigma": sigma, "order": a, "start": start}
+        if quantity is momentum_error:
+            bounds[place] = direction.momentum_error(K, lr, 1 - momentum, **known)
+        else:
+            bounds[place] = direction.gradient(K, lr, 1 - momentum, gap=start**2 / 2, **known)
+    return bounds

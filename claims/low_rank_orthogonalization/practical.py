@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from claims.low_rank_orthogonalization.quadratics import curvatures, gaussian
+from claims.low_rank_orthogonalization.matrices import gaussian
+from claims.low_rank_orthogonalization.quadratics import curvatures
+from claims.measuring.intervals import percentile_interval, resampled_means
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.polar import orthogonalize
 from simulate.optimizers import MatrixOptimizer, Muon
@@ -167,7 +169,6 @@ def _cases(b1: Sequence[float]) -> dict[str, _Case]:
 def _contest(setting: Setting, cases: Mapping[str, _Case], told: float) -> Evidence:
     """The bound with ``told`` times the true sigma."""
     seeds, horizons = tuple(setting.seeds(setting["seeds"])), setting["horizons"]
-    drawn = np.random.default_rng(setting.seed).integers(len(seeds), size=(1000, len(seeds)))
     worst, remarks, arrays = 0.0, [], {"horizons": np.array(horizons)}
     for noise, (name, case) in itertools.product(setting["noises"], cases.items()):
         cells = tuple((g, *pair) for g in setting["rates"] for pair in case.momenta)
@@ -181,9 +182,9 @@ def _contest(setting: Setting, cases: Mapping[str, _Case], told: float) -> Evide
                 x.unflatten(0, (len(cells), -1)).numpy()
                 for x in (run.norms[:steps].mean(0), _bound(grid, run, steps, sigma))
             )
-            # (cells, 3): the estimate and the ends of its interval.
-            found = left[:, drawn].mean(-1) / right[:, drawn].mean(-1)
-            ends = np.percentile(found, (2.5, 97.5), axis=-1)
+            # (cells, 3): the estimate and the ends of its interval, seeds resampled in pairs.
+            found = np.divide(*(resampled_means(x, setting.seed) for x in (left, right)))
+            ends = percentile_interval(found)
             ratios.append(np.stack([left.mean(1) / right.mean(1), *ends], axis=-1))
         table = np.stack(ratios)
         worst = max(worst, float(table[..., 2].max()))
@@ -259,10 +260,10 @@ CLAIMS = (
                 "horizons": (12, 48),
             },
             "full": {
-                "seeds": 64,
-                "noises": (0.1, 0.3, 1.0, 3.0),
-                "rates": (0.003, 0.01, 0.03, 0.1, 0.3),
-                "b1": (0.0, 0.5, 0.9, 0.95, 0.99),
+                "seeds": 24,
+                "noises": (0.1, 1.0, 3.0),
+                "rates": (0.003, 0.03, 0.1, 0.3),
+                "b1": (0.0, 0.5, 0.9, 0.99),
                 "horizons": (16, 64, 256),
             },
         },

@@ -7,13 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from claims.low_rank_orthogonalization.matrices import gaussian
 from geometry.philox import uniforms
-
-
-def gaussian(seeds: Sequence[int], m: int, n: int, stream: int) -> Tensor:
-    """(E, m, n) standard normal, float64, one a seed."""
-    drawn = uniforms(torch.tensor(seeds), m * n, stream=stream)
-    return torch.special.ndtri(drawn).reshape(len(seeds), m, n)
 
 
 def curvatures(seeds: Sequence[int], m: int, n: int, decades: float) -> tuple[Tensor, Tensor]:
@@ -24,7 +19,7 @@ def curvatures(seeds: Sequence[int], m: int, n: int, decades: float) -> tuple[Te
     """
     made = []
     for stream, size in ((101, m), (103, n)):
-        axes = torch.linalg.qr(gaussian(seeds, size, size, stream))[0]
+        axes = torch.linalg.qr(gaussian(seeds, size, size, stream=stream))[0]
         drawn = uniforms(torch.tensor(seeds), size + 1, stream=stream + 1)
         eigenvalues = 10 ** (-decades * drawn[:, :1] * drawn[:, 1:])
         made.append((axes * eigenvalues[:, None]) @ axes.mT)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-RESAMPLES = 2000
+from claims.measuring.intervals import Array, percentile_interval, resampled_means
 
 
 class Exponent(NamedTuple):
@@ -31,10 +29,11 @@ def exponent(lengths: Array, values: Array, seed: int) -> Exponent:
         lengths: (N,), at least two, positive. values: (N, S) of S seeds, positive.
         seed: of the resamples.
     """
+    low, high = percentile_interval(log_slopes(lengths, resampled_means(values, seed)))
+    return Exponent(float(log_slopes(lengths, values.mean(-1))), float(low), float(high))
+
+
+def log_slopes(lengths: Array, values: Array) -> Array:
+    """Of least squares through log values (..., N) on log lengths (N,), (...)."""
     x = np.log(lengths) - np.log(lengths).mean()
-    weights = x / np.square(x).sum()
-    count = values.shape[1]
-    drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
-    found = weights @ np.log(values[:, drawn].mean(-1))
-    low, high = np.percentile(found, (2.5, 97.5))
-    return Exponent(float(weights @ np.log(values.mean(1))), float(low), float(high))
+    return np.asarray((np.log(values) * x).sum(-1) / (x * x).sum())

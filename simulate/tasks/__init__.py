@@ -1,4 +1,4 @@
-"""What is trained, and on what: a transformer on corpora, a quadratic, the flows' problem."""
+"""What is trained, and on what: a transformer, a perceptron, quadratics, the flows' problem."""
 
 from simulate.tasks.adaptation import LowRankAdaptation, Pretrained
 from simulate.tasks.architecture import Architecture
@@ -14,6 +14,8 @@ from simulate.tasks.corpus import (
     text_corpus,
 )
 from simulate.tasks.factorization import Iterates, iterate
+from simulate.tasks.image_classifier import ImageClassifier
+from simulate.tasks.images import LabelledImages, Textures
 from simulate.tasks.noisy_quadratic import NoisyQuadratic
 from simulate.tasks.shakespeare import tiny_shakespeare
 from simulate.tasks.synthetic_language import BracketLanguage, synthetic_corpus
@@ -27,13 +29,16 @@ __all__ = [
     "CharacterTransformer",
     "Corpus",
     "CorpusError",
+    "ImageClassifier",
     "Iterates",
+    "LabelledImages",
     "LowRankAdaptation",
     "MissingCorpusError",
     "NoisyQuadratic",
     "ParameterRoles",
     "Pretrained",
     "ProbabilisticAutomaton",
+    "Textures",
     "UnknownCharactersError",
     "UnreadableCorpusError",
     "evaluation_windows",

@@ -60,6 +60,11 @@ class ImageClassifier(nn.Module):
         self.to(device=device, dtype=dtype)
 
     @property
+    def members(self) -> int:
+        """E."""
+        return len(self.readout)
+
+    @property
     def matrices(self) -> list[nn.Parameter]:
         """W of the hidden layers, (E, m, n)."""
         return [layer.weight for layer in self.layers]  # type: ignore[misc]

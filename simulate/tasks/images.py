@@ -9,12 +9,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geometry.errors import require_between, require_nonnegative, require_positive
-from geometry.errors import require_positive_int as require_count
+from geometry.errors import (
+    require_between,
+    require_nonnegative,
+    require_positive,
+    require_positive_int,
+)
 from geometry.philox import uniforms
 
-# Far from the streams that an optimiser's draws have: the numbers of its parameters.
-PARTS = {"train": 2**31, "validation": 2**31 + 1, "test": 2**31 + 2}
+# Streams that nobody else draws from: the optimisers' are below, the noise's is 2^31.
+PARTS = {"train": 2**31 + 16, "validation": 2**31 + 17, "test": 2**31 + 18}
 # Of each of two gratings: class, phase, deviations of orientation and period; then the contrast
 # and the centre of the window.
 _DRAWS = 11
@@ -39,8 +43,9 @@ class Textures:
     An image is a grating of its class times a Gaussian window around a random place, with random
     phase, contrast, and deviations of orientation and period; a weaker grating of any class all
     over it, drawn alike; and Gaussian noise in every pixel. A phase is as likely as the opposite
-    one, so the mean image of every class is 0: classes differ in second moments, of which a linear
-    classifier knows nothing. Neighbouring classes overlap, which bounds the best accuracy.
+    one, so the mean image of every class is 0: classes differ in second moments, and the nearest of
+    class means tells a quarter of the images right. Neighbouring classes overlap, which bounds the
+    accuracy.
 
     Args:
         side: of an image, in pixels.
@@ -71,7 +76,7 @@ class Textures:
 
     def __post_init__(self) -> None:
         for name in ("side", "orientations"):
-            require_count(name, getattr(self, name))
+            require_positive_int(name, getattr(self, name))
         for name in ("orientation_spread", "period_spread", "shift", "clutter", "noise"):
             require_nonnegative(name, getattr(self, name))
         require_positive("window", self.window)
@@ -96,16 +101,12 @@ class Textures:
         Raises:
             ValueError: no such part, a count below 1, a seed out of range.
         """
-        require_count("count", count)
+        require_positive_int("count", count)
         require_between("seed", seed, 0, 2**63 - 1)
         if part not in PARTS:
             raise ValueError(f"part: one of {', '.join(PARTS)} is expected, got {part!r}")
-        drawn = uniforms(
-            torch.tensor(seed),
-            _DRAWS + self.side**2,
-            step=torch.arange(count),
-            stream=PARTS[part],
-        )
+        every, numbers = _DRAWS + self.side**2, torch.arange(count)
+        drawn = uniforms(torch.tensor(seed), every, step=numbers, stream=PARTS[part])
         own, other, rest, pixels = drawn.tensor_split((4, 8, _DRAWS), dim=-1)
         labels, signal = self._grating(own)
         _, clutter = self._grating(other)

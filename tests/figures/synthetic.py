@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tests.figures import (
     synthetic_cost,
     synthetic_finetuning,
+    synthetic_heavy_tails,
     synthetic_pairs,
     synthetic_pretraining,
     synthetic_sketches,
@@ -253,6 +254,7 @@ EVIDENCE = {
     **synthetic_sketches.EVIDENCE,
     **synthetic_cost.EVIDENCE,
     **synthetic_pretraining.EVIDENCE,
+    **synthetic_heavy_tails.EVIDENCE,
 }
 
 

@@ -115,6 +115,14 @@ STATEMENTS = {
         "What a sketch keeps is alignment",
         r"$\rho = \|Q^\top M\|_*/\|M\|_*$ comes near the best rank-$r$ share.",
     ),
+    "low-rank.heavy-tail-rate": (
+        "Gradients under heavy-tailed noise",
+        r"$\frac1K \sum_k E\|\nabla f(X_k)\|_F = O(K^{-(a-1)/(3a-2)})$.",
+    ),
+    "nesterov.rate": (
+        "Nesterov momentum has the same rate",
+        r"So it is with inexact and randomised polar factors.",
+    ),
     "low-rank.cost": (
         "Low-rank orthogonalisation costs a fraction of Newton-Schulz",
         r"Five quintic steps take $5(4m^2n + 2m^3)$ flops.",

@@ -8,7 +8,10 @@ from scipy import stats
 
 from claims.measuring.intervals import (
     geometric_mean_with_interval,
+    heavy_tailed_upper,
     mean_with_interval,
+    percentile_interval,
+    resampled_means,
     slope_with_interval,
 )
 
@@ -61,3 +64,23 @@ def test_the_geometric_mean_lies_in_its_interval() -> None:
     half = stats.t.ppf(0.975, 3) * np.std([0, 1, 2, 3], ddof=1) / 2
     assert mean == pytest.approx(np.exp(1.5), rel=1e-13)
     assert (low, high) == pytest.approx((np.exp(1.5 - half), np.exp(1.5 + half)), rel=1e-12)
+
+
+def test_resampled_means_are_of_members_drawn_together() -> None:
+    values = np.arange(12.0).reshape(2, 6)
+    means = resampled_means(values, seed=3, draws=500)
+    assert means.shape == (500, 2)
+    np.testing.assert_allclose(means[:, 1] - means[:, 0], 6)
+    assert means[:, 0].mean() == pytest.approx(2.5, abs=0.15)
+    low, high = percentile_interval(means)
+    np.testing.assert_allclose(high - low, (high - low)[0])
+
+
+@pytest.mark.parametrize(("tail", "order"), [(1.25, 1.2), (1.55, 1.5), (2.2, 2.0)])
+def test_the_expectation_lies_below_the_upper_end(tail: float, order: float) -> None:
+    values = np.random.default_rng(1).pareto(tail, (2000, 24)) + 1
+    upper = heavy_tailed_upper(values, order)
+    assert (tail / (tail - 1) <= upper).mean() >= 0.95
+    # What the bootstrap makes of the same means.
+    ends = [percentile_interval(resampled_means(x, 0, draws=200))[1] for x in values[:200]]
+    assert (tail / (tail - 1) <= np.array(ends)).mean() < 0.85

@@ -1,0 +1,103 @@
+"""The training of image classifiers: as if alone, tuned by the protocol, kept and gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from simulate import classification
+from simulate.cells import Contestant
+from simulate.classification import ImageStudy, train_classifiers, tune_classifiers
+from simulate.optimizers import LowRankMuon, Muon
+from simulate.tasks import Textures
+from simulate.tuning import Protocol
+
+EASY = Textures(side=8, orientations=2, periods=(3.0,), clutter=0.0, noise=0.1)
+STUDY = ImageStudy(EASY, train=300, validation=100, test=200, widths=(16,), steps=40, batch_size=16)
+OPTIONS = {"orthogonalizer": "muon", "weight_decay": 0.0, "adjust_lr_fn": "unadjusted"}
+MUON = Contestant("Muon", Muon, OPTIONS)
+LOW_RANK = Contestant(
+    "low rank", LowRankMuon, OPTIONS | {"rank": 4, "sketch": "gaussian"}, draws=True
+)
+
+
+@pytest.mark.parametrize("contestant", [MUON, LOW_RANK])
+def test_members_train_as_if_alone(contestant: Contestant) -> None:
+    together = train_classifiers(STUDY, contestant, [0.1, 0.1, 0.3], [1, 2, 1])
+    assert together.training_loss.shape == (40, 3)
+    for member, (rate, seed) in list(enumerate([(0.1, 1), (0.1, 2), (0.3, 1)]))[1:]:
+        alone = train_classifiers(STUDY, contestant, [rate], [seed])
+        assert torch.allclose(
+            together.training_loss[:, member], alone.training_loss[:, 0], rtol=1e-3, atol=1e-3
+        )
+    # Rates and seeds matter.
+    assert float((together.training_loss[-5:, 0] - together.training_loss[-5:, 1]).abs().min()) > 0
+    assert float((together.training_loss[-5:, 0] - together.training_loss[-5:, 2]).abs().min()) > 0
+
+
+def test_what_is_easy_is_learnt() -> None:
+    scores = train_classifiers(STUDY, MUON, [0.1, 0.0], [1, 1])
+    assert float(scores.test[0]) > 0.9
+    assert float(scores.validation[0]) > 0.9
+    # With rate 0 the readout alone learns, on random features.
+    assert float(scores.test[1]) < float(scores.test[0]) - 0.1
+
+
+def test_a_rate_is_tuned_on_validation_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planted(
+        study: ImageStudy, contestant: Contestant, rates: list[float], seeds: tuple[int, ...]
+    ) -> classification.Scores:
+        accuracy = 0.9 - np.log10(np.array(rates) / 0.5) ** 2 / 10
+        validation = torch.from_numpy(accuracy)
+        return classification.Scores(
+            validation, validation - 0.05, torch.full((study.steps, len(seeds)), rates[0])
+        )
+
+    monkeypatch.setattr(classification, "train_classifiers", planted)
+    told: list[float] = []
+    protocol = Protocol((0.01, 0.03, 0.1))
+    curve = tune_classifiers(STUDY, MUON, protocol, (1, 2), progress=told.append)
+    # The grid went on to where the best is, and its neighbourhood was halved.
+    assert curve.rates[curve.best] == pytest.approx(0.5, rel=0.35)
+    assert not curve.at_edge
+    assert len(curve.rates) == 3 + 2 + 2
+    assert (curve.accuracy == curve.test[curve.best]).all()
+    assert curve.accuracy == pytest.approx(curve.validation[curve.best] - 0.05)
+    assert curve.training_loss == pytest.approx(curve.rates[curve.best])
+    assert told[-1] == 1.0
+    assert all(0 < share <= 1 for share in told)
+
+
+def test_finished_rates_are_kept_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = replace(STUDY, steps=3)
+    protocol = Protocol((0.01, 0.1, 1.0), extensions=0, refinements=0)
+    first = tune_classifiers(study, MUON, protocol, (1, 2), store=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(classification, "train_classifiers", forbidden)
+        again = tune_classifiers(study, MUON, protocol, (1, 2), store=tmp_path)
+        assert (first.test == again.test).all()
+        assert (first.training_loss == again.training_loss).all()
+        # Another seed, another option or another study is another run.
+        for other in ((study, MUON, (1, 3)), (study, LOW_RANK, (1, 2)), (STUDY, MUON, (1, 2))):
+            with pytest.raises(AssertionError, match="trained again"):
+                tune_classifiers(*other[:2], protocol, other[2], store=tmp_path)
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    with pytest.raises(ValueError, match="steps must be a positive int"):
+        replace(STUDY, steps=0)
+    with pytest.raises(ValueError, match="the rate of a member must be finite"):
+        train_classifiers(STUDY, MUON, [-1.0], [1])
+    with pytest.raises(ValueError, match="seeds: at least one"):
+        train_classifiers(STUDY, MUON, [], [])
