@@ -231,8 +231,8 @@ CLAIMS = (
             "quick": {
                 "seeds": 24,
                 "horizons": QUICK,
-                "orders": {FULL: (1.5,), GAUSSIAN: (1.5,), COLUMNS: ALL},
-                "sgd_horizons": tuple(2**k for k in (10, 11, 12)),
+                "orders": {COLUMNS: ALL},
+                "sgd_horizons": tuple(2**k for k in (8, 9, 10)),
             },
             "full": {
                 "horizons": FULL_TIER,
@@ -262,7 +262,7 @@ CLAIMS = (
                 "seeds": 24,
                 "horizons": tuple(2**k for k in (10, 11, 12)),
                 "orders": {COLUMNS: (1.5,)},
-                "sgd_horizons": tuple(2**k for k in (10, 11, 12)),
+                "sgd_horizons": tuple(2**k for k in (8, 9, 10)),
             },
             "full": {
                 "horizons": FULL_TIER,

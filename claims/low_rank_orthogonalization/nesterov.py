@@ -81,7 +81,7 @@ CLAIMS = (
                 "seeds": 24,
                 "horizons": tuple(2**k for k in (10, 11, 12)),
                 "orders": {EXACT: (1.5,), INEXACT: (1.5,), RANDOMISED: (2.0, 1.5)},
-                "sgd_horizons": tuple(2**k for k in (10, 11, 12)),
+                "sgd_horizons": tuple(2**k for k in (8, 9, 10)),
             },
             "full": {
                 "horizons": FULL_TIER,
