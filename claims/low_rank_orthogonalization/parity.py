@@ -94,7 +94,6 @@ def _contest(setting: Setting, contestants: Sequence[Contestant]) -> Evidence:
             Measurement(
                 "two of them apart, share of the error, upper end", max(apart), "<=", MARGIN
             ),
-            Measurement("between two intervals, points", max(gaps), "<=", 0.0),
             Measurement("best rates left at an edge", edges, "<=", 0),
         ),
         _recorded(curves),
