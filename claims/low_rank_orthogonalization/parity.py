@@ -94,12 +94,17 @@ def _contest(setting: Setting, contestants: Sequence[Contestant]) -> Evidence:
             Measurement(
                 "two of them apart, share of the error, upper end", max(apart), "<=", MARGIN
             ),
-            Measurement("between two intervals, points", max(gaps), "<=", 0.0),
             Measurement("best rates left at an edge", edges, "<=", 0),
         ),
         _recorded(curves),
-        (*told, *remarks, _scale(setting)),
+        (*told, *remarks, _overlap(max(gaps)), _scale(setting)),
     )
+
+
+def _overlap(gap: float) -> str:
+    if gap > 0:
+        return f"own intervals: the farthest two are {gap:.2f} points apart"
+    return f"own intervals: every two of them have {-gap:.2f} points or more in common"
 
 
 def _recorded(curves: Sequence[ImageCurve]) -> dict[str, NDArray[Any]]:
@@ -142,7 +147,9 @@ def check_parity(setting: Setting) -> Evidence:
 
     The paper's intervals of +-.14 tell no two of its accuracies apart that are less than .28
     apart, 4.5 % of the error: by that share two accuracies may differ here, at the far end of the
-    interval of their difference, and be called the same.
+    interval of their difference, and be called the same. Whether intervals as narrow as ours have a
+    point in common is told and not judged: with seeds enough they have none, however little two
+    optimisers differ.
     """
     return _contest(setting, [NESTEROV, POLYAK, *RANDOMISED])
 
@@ -172,8 +179,8 @@ CLAIMS = (
         source="paper",
         setup="generated images of oriented textures, ten classes; a perceptron 256-96-96-10; "
         "Newton-Schulz of five steps; randomised: Gaussian sketch of 64 + 8 vectors; full tier",
-        criterion="95% intervals have a point in common, and paired differences lie within 4.5% of "
-        "the error rate, which is what the paper's intervals resolve; best rates inside the grid",
+        criterion="95% intervals of paired differences lie within 4.5% of the error rate, which is "
+        "what the paper's intervals resolve; best rates inside the grid",
         check=check_parity,
         controls={"sketch of rank 16": control_low_rank},
         tiers={
