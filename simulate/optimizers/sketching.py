@@ -64,8 +64,9 @@ class SketchingOptimizer(MatrixOptimizer):
         # What was drawn ahead is no state: a copy of the optimiser draws it again.
         ahead: dict[tuple[int, tuple[int, ...]], _Ahead] = self.__dict__.setdefault("_ahead", {})
         key = stack.group, stack.indices
-        if key not in ahead or not ahead[key].holds(options["seed"], steps):
-            ahead[key] = _drawn_ahead(stack, steps, math.prod(shape))
+        count = math.prod(shape)
+        if key not in ahead or not ahead[key].holds(options["seed"], steps, count):
+            ahead[key] = _drawn_ahead(stack, steps, count)
         numbers = ahead[key].at(steps)
         # Behind the stack come the seeds' dimensions, of which there may be less than the batch's.
         ones = (1,) * (len(batch) - numbers.ndim + 2)
@@ -88,11 +89,12 @@ class _Ahead:
     numbers: Tensor  # (S, k, seeds that differ, count), of steps first, first + 1, ...
     place: Tensor  # of each member's seed among them
 
-    def holds(self, seed: Seed, steps: Sequence[int]) -> bool:
+    def holds(self, seed: Seed, steps: Sequence[int], count: int) -> bool:
         same = seed is self.seed if isinstance(seed, Tensor) else seed == self.seed
         offset = steps[0] - self.first[0]
         return (
             same
+            and count == self.numbers.shape[-1]
             and _version(seed) == self.version
             and 0 <= offset < len(self.numbers)
             and all(step - first == offset for step, first in zip(steps, self.first, strict=True))

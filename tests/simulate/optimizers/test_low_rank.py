@@ -142,6 +142,27 @@ def test_one_momentum_a_member_gives_the_bits_of_its_number(
         assert torch.equal(together[i], alone)
 
 
+@both
+@pytest.mark.parametrize(
+    "option", [{"rank": 4}, {"seed": 9}, {"sketch": "gaussian"}, {"oversampling": 1}]
+)
+def test_an_option_that_is_changed_in_mid_run_holds_from_then_on(
+    make: Make, option: dict[str, Any]
+) -> None:
+    W, G = Parameter(torch.zeros(8, 12, dtype=torch.float64)), random(8, 12)
+    optimizer = make([W], lr=1.0, rank=2)
+    for _ in range(2):
+        W.grad = G.clone()
+        optimizer.step()
+    halfway = W.detach().clone()
+    optimizer.param_groups[0].update(option)
+    optimizer.step()
+    # What it would have been with the option from the first step on.
+    changed = {"rank": 2, **option}
+    whole, shorter = (after(make, 0 * G, [G] * k, lr=1.0, **changed) for k in (3, 2))
+    assert (W.detach() - halfway - (whole - shorter)).abs().max() < 1e-12
+
+
 def test_what_cannot_be_is_told() -> None:
     p = Parameter(random(4, 6))
     with pytest.raises(ValueError, match=r"at most min\(m, n\) = 4 for 4 x 6 matrices, got 3 \+ 2"):
