@@ -204,17 +204,17 @@ def _run(
     for claim in claims:
         if not claim.as_expected:
             console.print(Text("\n".join(surprise(claim)) + "\n"))
-    report = _report(console, out)
+    report = _report(console, out, jobs)
     console.print(f"{counts(claims)}; {time.perf_counter() - start:.1f} s")
     console.print(Text(f"Report: {report}"), soft_wrap=True)
     return 0 if all(claim.as_expected for claim in claims) else 1
 
 
-def _report(console: Console, out: Path) -> Path:
+def _report(console: Console, out: Path, jobs: int) -> Path:
     with console.status("Writing the report"):
         from figures.report import write_report
 
-        return write_report(out)
+        return write_report(out, jobs)
 
 
 def _registry() -> Registry:

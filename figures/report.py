@@ -38,17 +38,19 @@ SOURCES = {
 }
 
 
-def write_report(out: Path) -> Path:
+def write_report(out: Path, jobs: int = 1) -> Path:
     """Write OUT/report.html from OUT/results.json and its evidence; the path written to.
+
+    With more jobs than one the figures are drawn in so many processes.
 
     Raises ResultsError where the results are missing or damaged. A figure whose evidence is
     missing or damaged is left out, with a sentence that says so.
     """
-    html = render_report(read_results(out))
+    html = render_report(read_results(out), jobs)
     return write_atomically(out / "report.html", lambda stream: stream.write(html.encode()))
 
 
-def render_report(results: Results) -> str:
+def render_report(results: Results, jobs: int = 1) -> str:
     """The report as HTML."""
     environment = Environment(
         loader=PackageLoader("figures"),
@@ -66,10 +68,10 @@ def render_report(results: Results) -> str:
         duration=numbers.duration,
         moment=numbers.moment,
     )
-    return environment.get_template("report.html").render(_view(results))
+    return environment.get_template("report.html").render(_view(results, jobs))
 
 
-def _view(results: Results) -> dict[str, Any]:
+def _view(results: Results, jobs: int) -> dict[str, Any]:
     counts = Counter(claim.verdict for claim in results.claims)
     papers: dict[str, list[Recorded]] = {}
     for claim in results.claims:
@@ -81,7 +83,7 @@ def _view(results: Results) -> dict[str, Any]:
         "papers": papers,
         "counts": {verdict: counts[verdict] for verdict in Verdict if counts[verdict]},
         "unexpected": [claim for claim in results.claims if not claim.as_expected],
-        "figures": place(results),
+        "figures": place(results, jobs),
         "signs": SIGNS,
         "meanings": MEANINGS,
         "sources": SOURCES,

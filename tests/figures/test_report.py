@@ -234,6 +234,16 @@ def test_figures_without_evidence_are_left_out_with_a_sentence(tmp_path: Path) -
     assert "does not exist" in card(html, "usg.specgd-tracks-flow")
 
 
+def test_the_number_of_processes_changes_no_byte(tmp_path: Path) -> None:
+    kept = {"usg.l2-convergence", "low-rank.cost", "usg.specgd-tracks-flow"}
+    out = write_run(tmp_path, without=set(STATEMENTS) - kept, seeds=2)
+    # One that cannot be drawn is told from another process as well.
+    (out / "evidence" / "usg.specgd-tracks-flow.npz").unlink()
+    alone = write_report(out).read_bytes()
+    assert write_report(out, jobs=2).read_bytes() == alone
+    assert b"The figure discretisation is left out" in alone
+
+
 def test_a_run_of_one_kind_says_so_in_its_head(tmp_path: Path) -> None:
     others = {HTML_CLAIM, VACUOUS_CLAIM, REFUTED_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM}
     only = "usg.local-rate"
