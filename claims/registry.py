@@ -175,6 +175,8 @@ class Claim:
     of ``check``. ``tiers`` maps quick, full and paper to sizes: a tier inherits what it does not
     name from the tier before it. Every control runs with the same setting as the check.
     ``skip`` returns the reason why the claim cannot run in a setting, or None.
+    ``seconds`` is about what the quick tier takes on one core: where no earlier run is known, the
+    longest claims are started first.
     """
 
     id: str
@@ -190,6 +192,7 @@ class Claim:
     tiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     expected: Verdict = Verdict.HOLDS
     skip: Callable[[Setting], str | None] = _no_skip
+    seconds: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.controls:

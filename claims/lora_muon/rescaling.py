@@ -141,6 +141,7 @@ CLAIMS = (
         criterion=f"exactly 0 at c = 2, 8; at most {BAND:g} times the largest deviation of "
         f"{PERTURBED} perturbed runs a seed at c = 3, 9, 27",
         check=check_rescaling,
+        seconds=10,
         controls={"Spectron": control_spectron},
         tiers={
             "quick": {

@@ -224,6 +224,7 @@ CLAIMS = (
         criterion="means within 5% of these levels; distance from the limits at most 1e-5 at "
         "c = 1e7 and 1e-7",
         check=check_not_invariant,
+        seconds=5,
         controls={"LoRA-Muon": control_lora_muon},
         # The mean at c = 1 is .468 +- .020 / sqrt(seeds) and its edge .4725: 5 of them away.
         tiers={"quick": {"seeds": 512}, "full": {"seeds": 2048}},

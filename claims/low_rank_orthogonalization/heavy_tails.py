@@ -226,6 +226,7 @@ CLAIMS = (
         setup=f"{SETUP}; full rank, Gaussian sketches and columns of r = {RANK}",
         criterion=CRITERION,
         check=check_rate,
+        seconds=28,
         controls={"SGD": control_sgd, "exponent of finite variance": control_gaussian_exponent},
         tiers={
             "quick": {
@@ -256,6 +257,7 @@ CLAIMS = (
         setup=SETUP,
         criterion=CRITERION,
         check=check_unknown,
+        seconds=5,
         controls={"SGD": control_unknown_sgd},
         tiers={
             "quick": {

@@ -102,6 +102,7 @@ CLAIMS = (
         criterion="slope of log error on log g at most .05 below (a-1)/a; mean below the bound "
         "at every g",
         check=check,
+        seconds=6,
         controls={"exponent of finite variance": control_gaussian},
         tiers={
             "quick": {"seeds": 24, "halvings": tuple(range(1, 7))},

@@ -75,6 +75,7 @@ CLAIMS = (
         setup=f"{SETUP}; five steps of Jordan's quintic, Gaussian sketch of {RANK}",
         criterion=CRITERION,
         check=check,
+        seconds=16,
         controls={"SGD": control_sgd},
         tiers={
             "quick": {

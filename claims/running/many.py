@@ -37,14 +37,15 @@ def run_claims(
     ``on_share`` is told which share of a long claim is done.
     ``registry`` names the module in whose ``REGISTRY`` the workers find the claims by id.
     ``expected_seconds``, by id, has the longest claims started first; those it does not know
-    are taken to be the longest. A worker that dies costs the claim it was running, no other.
+    are taken to be the longest. Without it goes what claims declare. A worker that dies costs the
+    claim it was running, no other.
     ``store`` is the folder of what claims keep on their way. Jobs beyond the number of claims are
     shared out among them, as processes of their own.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     processes = max(1, jobs // max(1, len(claims)))
-    costs = expected_seconds or {}
+    costs = expected_seconds or {claim.id: claim.seconds for claim in claims}
     waiting = deque(sorted(claims, key=lambda c: costs.get(c.id, float("inf")), reverse=True))
     outcomes: dict[str, Outcome] = {}
     lanes: set[Lane] = set()

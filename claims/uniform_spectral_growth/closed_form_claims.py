@@ -74,6 +74,7 @@ CLAIMS = (
         criterion="sympy reduces every residual to 0, and the integrator is within 1e-8 of every "
         "form over its whole trajectory.",
         check=closed_forms,
+        seconds=5,
         controls={"gradient flow's form in SpecGF": misplaced_form},
         tiers={"quick": {"seeds": 2, "points": 101}, "full": {"seeds": 16, "points": 1001}},
     ),

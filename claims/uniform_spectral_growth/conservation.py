@@ -242,6 +242,7 @@ CLAIMS = (
         "root, SpecGF with tanh and weight decay; Gaussian starts, fixed steps",
         criterion="relative difference of the products at most 1e-9 over the whole trajectory",
         check=check_reduction,
+        seconds=8,
         controls={"basis without V": control_basis_without_right_vectors},
         tiers={"quick": {"seeds": 2, "steps": 300}, "full": {"seeds": 8, "steps": 1500}},
     ),

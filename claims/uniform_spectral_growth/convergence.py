@@ -212,6 +212,7 @@ CLAIMS = (
         criterion="Every run ends within 1e-6 of the global minimum, and L never rises beyond "
         "round-off; the largest norm of the factors is reported.",
         check=global_convergence,
+        seconds=5,
         controls={"on a saddle's stable manifold": stable_manifold},
         tiers={
             "quick": {"seeds": 3, "scales": (0.01, 0.03, 0.1, 0.3, 1.0), "betas to run": 500.0},

@@ -141,6 +141,7 @@ CLAIMS = (
         "under Muon below the lower ends under AdamW and SGD, each at its best rate, which lies "
         "inside of its grid",
         check=check_finetuning,
+        seconds=8,
         controls={"AdamW": control_adamw, "SGD": control_sgd},
         tiers={
             "quick": {

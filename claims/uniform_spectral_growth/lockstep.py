@@ -179,6 +179,7 @@ CLAIMS = (
         criterion="75 steps to 4 r u each, times 485 for Newton-Schulz; distance within the bound "
         "at all 300",
         check=check_lockstep,
+        seconds=4,
         controls={"momentum": control_momentum, "Newton-Schulz": control_newton_schulz},
         tiers={"quick": {"seeds": 10}, "full": {"seeds": 64}},
     ),

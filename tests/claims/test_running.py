@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,15 @@ def test_the_longest_claims_start_first_and_unknown_ones_before_them() -> None:
         expected_seconds={"fake.skipped": 1.0, "fake.refuted": 5.0},
     )  # fmt: skip
     assert started == ["fake.failing", "fake.refuted", "fake.skipped"]
+
+
+def test_where_no_run_is_known_the_claims_say_which_are_long() -> None:
+    started: list[str] = []
+    claims = [fakes.SKIPPED, replace(fakes.REFUTED, seconds=5.0), fakes.FAILING]
+    run_claims(
+        claims, "quick", 0, 1, on_start=lambda claim: started.append(claim.id), registry=FAKES
+    )
+    assert started == ["fake.refuted", "fake.skipped", "fake.failing"]
 
 
 def test_an_interruption_ends_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
