@@ -210,6 +210,14 @@ QUICK = tuple(2**k for k in (10, 12, 14))
 FULL_TIER = tuple(2**k for k in (10, 11, 12, 13, 14, 15, 16))
 LONGEST = tuple(2**k for k in range(10, 19))
 ALL = tuple(TAILS)
+LONGER: dict[str, dict[str, Any]] = {
+    "full": {
+        "horizons": FULL_TIER,
+        "orders": {FULL: ALL, GAUSSIAN: ALL, COLUMNS: ALL},
+        "sgd_horizons": tuple(2**k for k in range(10, 15)),
+    },
+    "paper": {"horizons": LONGEST},
+}
 
 CLAIMS = (
     Claim(
@@ -235,12 +243,7 @@ CLAIMS = (
                 "orders": {COLUMNS: ALL},
                 "sgd_horizons": tuple(2**k for k in (8, 9, 10)),
             },
-            "full": {
-                "horizons": FULL_TIER,
-                "orders": {FULL: ALL, GAUSSIAN: ALL, COLUMNS: ALL},
-                "sgd_horizons": tuple(2**k for k in range(10, 15)),
-            },
-            "paper": {"horizons": LONGEST},
+            **LONGER,
         },
     ),
     Claim(
@@ -266,12 +269,7 @@ CLAIMS = (
                 "orders": {COLUMNS: (1.5,)},
                 "sgd_horizons": tuple(2**k for k in (8, 9, 10)),
             },
-            "full": {
-                "horizons": FULL_TIER,
-                "orders": {FULL: ALL, GAUSSIAN: ALL, COLUMNS: ALL},
-                "sgd_horizons": tuple(2**k for k in range(10, 15)),
-            },
-            "paper": {"horizons": LONGEST},
+            **LONGER,
         },
     ),
 )
