@@ -13,13 +13,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
 from torch import Tensor
 from torch.optim import Optimizer
 
+from benchmarks.recording import record_rows
 from benchmarks.report import counted
-from claims.results.strict_json import write_json
 from simulate.optimizers import LoRAMuon, MemberAdamW, Muon
 from simulate.tasks import Architecture, Corpus, synthetic_corpus
 from simulate.training import EnsembleTraining, MakeOptimizer
@@ -199,16 +198,10 @@ def table(rows: Sequence[EnsembleRow], threads: int) -> Table:
 
 def record(path: Path, rows: Sequence[EnsembleRow], threads: int) -> None:
     """Write everything as JSON, atomically."""
-    content = {
-        "schema": 1,
-        "benchmark": "ensembles",
-        "threads": threads,
-        "torch": torch.__version__,
-        "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
-        "bar": {
-            "width": BAR[0],
-            "at_least": BAR[1],
-            "missed": [row.contestant for row in missed(rows)],
-        },
+    bar = {
+        "width": BAR[0],
+        "at_least": BAR[1],
+        "missed": [row.contestant for row in missed(rows)],
     }
-    write_json(path, content)
+    found = [{**asdict(row), "ratio": row.ratio} for row in rows]
+    record_rows(path, "ensembles", found, threads, bar)

@@ -19,8 +19,8 @@ from rich.table import Table
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
+from benchmarks.recording import record_rows
 from benchmarks.report import counted
-from claims.results.strict_json import write_json
 from geometry.polar import msign, orthogonalize
 from geometry.sketch import low_rank_msign
 from simulate.turns import times_in_turn
@@ -174,13 +174,6 @@ def table(rows: Sequence[OrthogonalizerRow], threads: int) -> Table:
 
 def record(path: Path, rows: Sequence[OrthogonalizerRow], threads: int) -> None:
     """Write everything as JSON, atomically."""
-    content = {
-        "schema": 1,
-        "benchmark": "orthogonalizers",
-        "threads": threads,
-        "torch": torch.__version__,
-        "scipy": scipy.__version__,
-        "rows": [asdict(row) for row in rows],
-        "bar": {"size": BAR[0], "rank": BAR[1], "at_least": BAR[2], "ratio": ratio(rows)},
-    }
-    write_json(path, content)
+    bar = {"size": BAR[0], "rank": BAR[1], "at_least": BAR[2], "ratio": ratio(rows)}
+    versions = {"scipy": scipy.__version__}
+    record_rows(path, "orthogonalizers", [asdict(row) for row in rows], threads, bar, **versions)

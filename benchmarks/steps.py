@@ -15,8 +15,8 @@ from rich.table import Table
 from torch import nn
 from torch.optim import Optimizer
 
+from benchmarks.recording import record_rows
 from benchmarks.report import counted
-from claims.results.strict_json import write_json
 from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Muon, Spectron
 from simulate.step_costs import Trace, numbers_kept, with_gradient
 from simulate.turns import times_in_turn
@@ -141,12 +141,5 @@ def table(rows: Sequence[StepRow], threads: int) -> Table:
 
 def record(path: Path, rows: Sequence[StepRow], threads: int) -> None:
     """Write everything as JSON, atomically."""
-    content = {
-        "schema": 1,
-        "benchmark": "steps",
-        "threads": threads,
-        "torch": torch.__version__,
-        "rows": [asdict(row) for row in rows],
-        "bar": {"size": BAR[0], "rank": BAR[1], "at_least": BAR[2], "ratio": ratio(rows)},
-    }
-    write_json(path, content)
+    bar = {"size": BAR[0], "rank": BAR[1], "at_least": BAR[2], "ratio": ratio(rows)}
+    record_rows(path, "steps", [asdict(row) for row in rows], threads, bar)
