@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from claims.measuring import draws
 from claims.registry import Setting
 from geometry.gauge import Pair
 from simulate.tasks import NoisyQuadratic
@@ -26,11 +27,7 @@ Make = Callable[..., torch.optim.Optimizer]
 
 def gaussian(setting: Setting, *shape: int, stream: int = 0) -> Tensor:
     """Standard normal entries (seeds, *shape): a member's own, whatever the others are."""
-    members = []
-    for seed in setting.seeds(setting["seeds"]):
-        generator = torch.Generator().manual_seed(seed * 1009 + stream)
-        members.append(torch.randn(*shape, generator=generator, dtype=torch.float64))
-    return torch.stack(members)
+    return draws.gaussian(setting.seeds(setting["seeds"]), *shape, stream=stream)
 
 
 def pair_and_gradient(setting: Setting, m: int = M, n: int = N, r: int = R) -> tuple[Pair, Tensor]:

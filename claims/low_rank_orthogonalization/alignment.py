@@ -13,11 +13,11 @@ from torch import Tensor
 from claims.low_rank_orthogonalization.matrices import (
     CONFIDENCE,
     REFERENCE,
-    gaussian,
     interval,
     nuclear_norm,
     planted,
 )
+from claims.measuring.draws import gaussian
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.sketch import low_rank_msign, range_basis, sketch_named
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from claims.low_rank_orthogonalization.matrices import gaussian
 from claims.low_rank_orthogonalization.quadratics import curvatures
+from claims.measuring.draws import gaussian
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.philox import uniforms
 from simulate.optimizers import LowRankMSGD

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from claims.low_rank_orthogonalization.descent import REFERENCE
-from claims.low_rank_orthogonalization.matrices import gaussian
 from claims.low_rank_orthogonalization.quadratics import curvatures
+from claims.measuring.draws import gaussian
 from claims.measuring.exponents import exponent
 from claims.measuring.intervals import percentile_interval, resampled_means
 from claims.registry import Claim, Evidence, Measurement, Setting

@@ -7,19 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from claims.measuring.draws import gaussian
 from claims.measuring.intervals import mean_with_interval
 
 REFERENCE = "arXiv 2509.11983"
 CONFIDENCE = 0.99
-
-
-def gaussian(seeds: Iterable[int], *shape: int, stream: int = 0) -> Tensor:
-    """Standard normal entries (seeds, *shape): a member's own, whatever the others are."""
-    members = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(seed * 1009 + stream)
-        members.append(torch.randn(*shape, generator=generator, dtype=torch.float64))
-    return torch.stack(members)
 
 
 def planted(seeds: Iterable[int], m: int, n: int, s: Tensor, stream: int = 0) -> Tensor:

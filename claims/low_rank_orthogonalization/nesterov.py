@@ -18,14 +18,12 @@ from claims.low_rank_orthogonalization.heavy_tailed_runs import (
     trajectory_means,
 )
 from claims.low_rank_orthogonalization.heavy_tails import (
-    ALL,
     CRITERION,
-    FULL_TIER,
-    LONGEST,
     SETUP,
     control_sgd,
     evidence_of_rates,
     known,
+    longer,
 )
 from claims.registry import Claim, Evidence, Setting
 
@@ -84,12 +82,7 @@ CLAIMS = (
                 "orders": {EXACT: (1.5,), INEXACT: (1.5,), RANDOMISED: (2.0, 1.5)},
                 "sgd_horizons": tuple(2**k for k in (8, 9, 10)),
             },
-            "full": {
-                "horizons": FULL_TIER,
-                "orders": {EXACT: ALL, INEXACT: ALL, RANDOMISED: ALL},
-                "sgd_horizons": tuple(2**k for k in range(10, 15)),
-            },
-            "paper": {"horizons": LONGEST},
+            **longer(*METHODS),
         },
     ),
 )

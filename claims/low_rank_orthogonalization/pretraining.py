@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +18,7 @@ from simulate.cells import Contestant, training_of
 from simulate.optimizers import LowRankMuon, Muon
 from simulate.sweep import Curve
 from simulate.training_record import TrainingRecord
+from simulate.tuning import place_of_best
 
 # Alike for both: five steps of Keller Jordan's quintic, momentum .95 without look-ahead.
 OPTIONS: dict[str, Any] = {
@@ -33,10 +34,11 @@ COLUMNS: dict[str, Any] = {"sketch": "columns"}
 POWER: dict[str, Any] = {"sketch": "gaussian", "power_iterations": 1}
 # The width m is also the smaller side of every layer.
 SHARES = {"m/8": Fraction(1, 8), "m/4": Fraction(1, 4), "m/2": Fraction(1, 2)}
-
 SKETCHED = ("m/4", "m/2")
 # Parts of the run after which gradients are looked at.
 LOOKED_AT = (0.0, 0.05, 0.25, 0.5, 1.0)
+# A mean and the ends of its interval.
+Interval = tuple[float, float, float]
 
 
 def _low_rank(setting: Setting, share: Fraction, sketch: dict[str, Any]) -> Contestant:
@@ -46,61 +48,41 @@ def _low_rank(setting: Setting, share: Fraction, sketch: dict[str, Any]) -> Cont
     )
 
 
-def _against_muon(setting: Setting, places: dict[str, Fraction]) -> Evidence:
-    """What low-rank Muon loses over Muon with the l of each share, under the share's name."""
-    study = Study(setting)
-    contestants = [MUON, ADAMW, *(_low_rank(setting, share, COLUMNS) for share in places.values())]
-    extra = [name for name in SKETCHED if places.get(name) == SHARES[name]]
-    contestants += [_low_rank(setting, SHARES[name], POWER) for name in extra]
-    curves = study.curves([line for each in contestants for line in study.lines(each)])
-    muon, adamw = curves[:2]
-    names = ["Muon", "AdamW", *places, *(f"{name}, Gaussian, h = 1" for name in extra)]
-    excess = {
-        name: mean_with_interval(curve.least - muon.least)
-        for name, curve in zip(names[1:], curves[1:], strict=True)
-    }
-    measurements = tuple(
+def _contest(study: Study, rivals: Mapping[str, Contestant]) -> dict[str, Curve]:
+    """Muon and its rivals by name, each tuned by the same protocol."""
+    contestants = {"Muon": MUON, **rivals}
+    lines = [line for each in contestants.values() for line in study.lines(each)]
+    return dict(zip(contestants, study.curves(lines), strict=True))
+
+
+def _excess(curves: Mapping[str, Curve], rival: str) -> dict[str, Interval]:
+    """Losses over those of one of them at the best rates, paired by seed: means, and intervals."""
+    least = curves[rival].least
+    others = {name: curve for name, curve in curves.items() if name != rival}
+    return {name: mean_with_interval(curve.least - least) for name, curve in others.items()}
+
+
+def _judged(excess: Mapping[str, Interval], names: Iterable[str]) -> tuple[Measurement, ...]:
+    return tuple(
         Measurement(
             f"excess loss over Muon, lower end of the 95% interval, nats, l = {name}",
             excess[name][1], ">=", 0.0,
         )
-        for name in places
+        for name in names
     )  # fmt: skip
-    bests = [curve.best() for curve in curves]
-    over_adamw = [
-        f"l = {name} {_signed(mean_with_interval(curve.least - adamw.least))}"
-        for name, curve in zip(names[2:], curves[2:], strict=True)
-    ]
-    remarks = (
-        "over Muon, nats: " + ", ".join(f"{name} {_signed(each)}" for name, each in excess.items()),
-        "over AdamW, nats: " + ", ".join(over_adamw),
-        "; ".join(told(name, best) for name, best in zip(names, bests, strict=True)),
-        f"Muon loses {_loss_off(muon):.3f} nats at a rate ten times too low",
-        "the paper's second version speaks of large models alone; none is trained here",
-        study.scale(),
-    )
-    worst = max(places, key=lambda name: excess[name][0])
-    counterexample = (
-        f"width {setting['width']}, l = {worst}: {_signed(excess[worst])} nats over Muon at equal "
-        "tokens, both at their best rates"
-    )
-    arrays = recorded(curves, bests) | {
-        "names": np.array(names),
-        "shares": np.array([float(share) for share in places.values()]),
-        "excess": np.array([excess[name] for name in names[1:]]),
-        **_gradient_spectra(study, muon, bests[0].rate),
-    }
-    return Evidence(measurements, arrays, remarks, counterexample)
 
 
-def _signed(interval: Sequence[float]) -> str:
+def _all(excess: Mapping[str, Interval]) -> str:
+    return ", ".join(f"{name} {_signed(each)}" for name, each in excess.items())
+
+
+def _signed(interval: Interval) -> str:
     mean, low, high = interval
     return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _loss_off(curve: Curve) -> float:
-    losses, rates = curve.losses.mean(1), np.log(curve.rates)
-    best = int(losses.argmin())
+    losses, rates, best = curve.losses.mean(1), np.log(curve.rates), place_of_best(curve.losses)
     return float(np.interp(rates[best] - np.log(10), rates, losses) - losses[best])
 
 
@@ -133,12 +115,44 @@ def check_ranks(setting: Setting) -> Evidence:
     difference lies above 0. Uniform columns are the authors' choice; a Gaussian sketch with a power
     iteration, which keeps all that can be kept but for a percent, is measured beside them.
     """
-    return _against_muon(setting, SHARES)
+    study = Study(setting)
+    columns = {name: _low_rank(setting, share, COLUMNS) for name, share in SHARES.items()}
+    powers = {
+        f"{name}, Gaussian, h = 1": _low_rank(setting, SHARES[name], POWER) for name in SKETCHED
+    }
+    curves = _contest(study, {"AdamW": ADAMW, **columns, **powers})
+    bests = {name: curve.best() for name, curve in curves.items()}
+    excess = _excess(curves, "Muon")
+    beside = {name: curve for name, curve in curves.items() if name != "Muon"}
+    remarks = (
+        f"over Muon, nats: {_all(excess)}",
+        f"over AdamW, nats: {_all(_excess(beside, 'AdamW'))}",
+        "; ".join(told(name, best) for name, best in bests.items()),
+        f"Muon loses {_loss_off(curves['Muon']):.3f} nats at a rate ten times too low",
+        "the paper's second version speaks of large models alone; none is trained here",
+        study.scale(),
+    )
+    worst = max(SHARES, key=lambda name: excess[name][0])
+    counterexample = (
+        f"width {setting['width']}, l = {worst}: {_signed(excess[worst])} nats over Muon at equal "
+        "tokens, both at their best rates"
+    )
+    arrays = recorded([*curves.values()], [*bests.values()]) | {
+        "names": np.array([*curves]),
+        "shares": np.array([float(share) for share in SHARES.values()]),
+        "excess": np.array([*excess.values()]),
+        **_gradient_spectra(study, curves["Muon"], bests["Muon"].rate),
+    }
+    return Evidence(_judged(excess, SHARES), arrays, remarks, counterexample)
 
 
 def control_full_rank(setting: Setting) -> Evidence:
     """l = m: Q is orthogonal, so the step is Muon's but for rounding, and there is no excess."""
-    return _against_muon(setting, {next(iter(SHARES)): Fraction(1)})
+    study, place = Study(setting), next(iter(SHARES))
+    curves = _contest(study, {place: _low_rank(setting, Fraction(1), COLUMNS)})
+    excess = _excess(curves, "Muon")
+    remarks = f"l = m: {_signed(excess[place])} nats over Muon", study.scale()
+    return Evidence(_judged(excess, [place]), {"excess": np.array(excess[place])}, remarks)
 
 
 CLAIMS = (

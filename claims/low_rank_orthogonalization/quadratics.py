@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from claims.low_rank_orthogonalization.matrices import gaussian
+from claims.measuring.draws import gaussian
 from geometry.philox import uniforms
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from claims.low_rank_orthogonalization.matrices import (
     CONFIDENCE,
     REFERENCE,
-    gaussian,
     interval,
     planted,
 )
+from claims.measuring.draws import gaussian
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.polar import msign
 from geometry.sketch import low_rank_msign

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from claims.low_rank_orthogonalization import descent, descent_rate, practical
-from claims.low_rank_orthogonalization.matrices import gaussian
 from claims.low_rank_orthogonalization.quadratics import curvatures
+from claims.measuring.draws import gaussian
 from claims.registry import Setting
 from geometry.polar import msign
 from simulate.optimizers import Muon
