@@ -20,8 +20,10 @@ from simulate.checkpoint import read_checkpoint, write_checkpoint
 from simulate.fingerprint import fingerprint, name_of
 from simulate.optimizers.member_adamw import MemberAdamW
 from simulate.schedules import linear_decay
-from simulate.tasks.batches import Batches
-from simulate.tasks.image_classifier import ImageClassifier
+from simulate.tasks.batches import sample_batches
+from simulate.tasks.convolutional_classifier import ConvolutionalClassifier
+from simulate.tasks.digits import Digits
+from simulate.tasks.image_classifier import ImageClassifier, Perceptron
 from simulate.tasks.images import LabelledImages, Textures
 from simulate.tuning import Protocol, Tuning
 
@@ -35,17 +37,19 @@ class ImageStudy:
     """What all contestants share: the images, the classifier and how long it trains.
 
     Attributes:
-        textures: what the images are of. data_seed: of the images, the same for all members.
+        source: what the images are of. data_seed: of the images, the same for all members.
         train, validation, test: numbers of images to train on, to tune by and to tell of.
         widths: of the hidden layers.
         steps: of a run. Rates rise along a line in the first tenth, then fall to 0 along one.
         batch_size: images of a member in a step.
+        network: what is trained.
+        recorded: numbers of steps, ascending, after which the validation images' loss is recorded.
 
     Raises:
         ValueError: numbers below one.
     """
 
-    textures: Textures
+    source: Textures | Digits
     train: int
     validation: int
     test: int
@@ -53,6 +57,8 @@ class ImageStudy:
     steps: int
     batch_size: int
     data_seed: int = 0
+    network: type[Perceptron | ConvolutionalClassifier] = Perceptron
+    recorded: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test", "steps", "batch_size"):
@@ -60,13 +66,24 @@ class ImageStudy:
 
     def images(self, part: str) -> LabelledImages:
         """The images of "train", "validation" or "test"."""
-        return _images(self.textures, getattr(self, part), self.data_seed, part)
+        return _images(self.source, getattr(self, part), self.data_seed, part)
+
+    def model(self, seeds: Sequence[int]) -> ImageClassifier:
+        """E members before their first step."""
+        return self.network(self.source.side**2, self.widths, self.source.classes, seeds)
+
+    def described(self) -> dict[str, Any]:
+        """Plain values that differ where studies do."""
+        return dataclasses.asdict(self) | {
+            "source": [type(self.source).__name__, dataclasses.asdict(self.source)],
+            "network": self.network.__name__,
+        }
 
 
 # One study's: to draw them takes a tenth of a training.
 @lru_cache(maxsize=3)
-def _images(textures: Textures, count: int, seed: int, part: str) -> LabelledImages:
-    return textures.draw(count, seed=seed, part=part)
+def _images(source: Textures | Digits, count: int, seed: int, part: str) -> LabelledImages:
+    return source.draw(count, seed=seed, part=part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +93,13 @@ class Scores:
     Attributes:
         validation, test: (E,) float64, shares of the images that are told right.
         training_loss: (steps, E) float64, in nats, of the batches.
+        validation_loss: (T, E) float64, in nats, at the T recorded steps.
     """
 
     validation: Tensor
     test: Tensor
     training_loss: Tensor
+    validation_loss: Tensor
 
 
 def train_classifiers(
@@ -89,7 +108,8 @@ def train_classifiers(
     """Train E members together, as if each were alone, up to the rounding of batched products.
 
     Start, batches and what an optimiser draws are functions of a member's seed alone. The hidden
-    matrices step by the contestant, the readout by AdamW at 3e-3; all rates follow the schedule.
+    layers' weights step by the contestant, biases and readout by AdamW at 3e-3; all rates follow
+    the schedule.
 
     Args:
         rates, seeds: one a member; seeds in 0..2^63 - 1.
@@ -101,19 +121,21 @@ def train_classifiers(
     for rate in rates:
         require_nonnegative("the rate of a member", rate)
     pixels, labels = study.images("train")
-    model = ImageClassifier(pixels.shape[-1], study.widths, study.textures.classes, seeds)
+    model = study.model(seeds)
     optimizers = [
-        contestant.optimizer(model.matrices, torch.tensor(rates, dtype=torch.float64), seeds),
-        MemberAdamW([model.readout], lr=READOUT_RATE, weight_decay=0.0),
+        contestant.optimizer(model.weights, torch.tensor(rates, dtype=torch.float64), seeds),
+        MemberAdamW(model.others, lr=READOUT_RATE, weight_decay=0.0),
     ]
     groups = [group for each in optimizers for group in each.param_groups]
     initial = [group["lr"] for group in groups]
     schedule = linear_decay(study.steps, study.steps // 10)
-    # Windows of one number each: the places of the images.
-    places = torch.arange(len(pixels) + 1)
-    batches = Batches(places, length=1, batch_size=study.batch_size, seeds=seeds)
-    losses = []
-    for step in range(study.steps):
+    batches = sample_batches(len(pixels), study.batch_size, seeds)
+    losses, recorded = [], []
+    for step in range(study.steps + 1):
+        if step in study.recorded:
+            recorded.append(_on_images(model, study.images("validation"))[1])
+        if step == study.steps:
+            break
         for each in optimizers:
             each.zero_grad()
         chosen = batches.positions(step)
@@ -124,18 +146,21 @@ def train_classifiers(
             group["lr"] = lr * schedule(step)
         for each in optimizers:
             each.step()
-    validation, test = (_accuracy(model, study.images(part)) for part in ("validation", "test"))
-    return Scores(validation, test, torch.stack(losses))
+    validation, test = (_on_images(model, study.images(part))[0] for part in ("validation", "test"))
+    curves = torch.stack(recorded) if recorded else torch.empty(0, len(seeds), dtype=torch.float64)
+    return Scores(validation, test, torch.stack(losses), curves)
 
 
 @torch.no_grad()
-def _accuracy(model: ImageClassifier, images: LabelledImages) -> Tensor:
-    """(E,) the share of images whose label has the largest logit."""
-    right = torch.zeros(model.members, dtype=torch.float64)
+def _on_images(model: ImageClassifier, images: LabelledImages) -> tuple[Tensor, Tensor]:
+    """(E,) the share of images whose label has the largest logit, and the mean loss in nats."""
+    right, loss = torch.zeros(2, model.members, dtype=torch.float64)
     for pixels, labels in zip(*(part.split(IMAGES_AT_ONCE) for part in images), strict=True):
         logits = model(pixels.expand(model.members, -1, -1))
         right += (logits.argmax(-1) == labels).sum(-1)
-    return right / len(images.labels)
+        chosen = labels.expand(model.members, -1)[..., None]
+        loss -= logits.log_softmax(-1).gather(-1, chosen)[..., 0].double().sum(-1)
+    return right / len(images.labels), loss / len(images.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +241,7 @@ def _kept(
     if store is None:
         return train_classifiers(study, contestant, [rate] * len(seeds), seeds)
     made_by: dict[str, Any] = {
-        "study": dataclasses.asdict(study),
+        "study": study.described(),
         **contestant.described(),
         "rate": rate,
         "seeds": list(seeds),

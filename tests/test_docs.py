@@ -114,13 +114,21 @@ def test_the_corpus_example_runs_and_its_numbers_are_what_comes_out() -> None:
 
 
 def test_the_image_example_trains_and_tunes() -> None:
-    _, example, _ = blocks(ROOT / "docs" / "tasks.md", "python")
+    _, example, *_ = blocks(ROOT / "docs" / "tasks.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "tasks", "exec"), names)
     assert names["pixels"].shape == (1000, 256)
     trained, other, untrained = names["scores"].test.tolist()
     assert min(trained, other) > untrained
     assert names["curve"].accuracy.shape == (2,)
+
+
+def test_the_tensor_example_trains() -> None:
+    _, _, example, _ = blocks(ROOT / "docs" / "tasks.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "tasks", "exec"), names)
+    assert names["regression"].loss(names["W"]).shape == (2, 3)
+    assert names["curves"].flatten().tolist() == pytest.approx([1.0] * 18)
 
 
 def test_the_factorization_example_runs_in_flow_time() -> None:

@@ -82,6 +82,12 @@ class Batches:
         return bits.random_raw((STEPS_AT_ONCE, self.batch_size))
 
 
+def sample_batches(count: int, batch_size: int, seeds: Sequence[int]) -> Batches:
+    """Batches of single samples: ``positions`` are their places among ``count``."""
+    require_positive_int("count", count)
+    return Batches(torch.arange(count + 1), length=1, batch_size=batch_size, seeds=seeds)
+
+
 def evaluation_windows(
     tokens: Tensor,
     *,

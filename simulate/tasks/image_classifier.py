@@ -1,7 +1,8 @@
-"""A multilayer perceptron whose ensembles are one model: members are an axis."""
+"""Classifiers of images whose ensembles are one model, members an axis; a perceptron."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +18,37 @@ READOUT_SCALE = 0.02
 
 
 class ImageClassifier(nn.Module):
+    """Base: E classifiers in one; no product of one meets another's."""
+
+    readout: nn.Parameter
+
+    @property
+    def members(self) -> int:
+        """E."""
+        return len(self.readout)
+
+    @property
+    @abstractmethod
+    def weights(self) -> list[nn.Parameter]:
+        """Of the hidden layers, (E, ...), for the optimiser that is looked at."""
+
+    @property
+    @abstractmethod
+    def others(self) -> list[nn.Parameter]:
+        """The parameters that are left, (E, ...), for AdamW."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (E, batch, classes) of images (E, batch, pixels)."""
+
+    def image_losses(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy in nats of each image, (E, batch), labels (E, batch) int64."""
+        logits = self(images)
+        losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        return losses.unflatten(0, labels.shape)
+
+
+class Perceptron(ImageClassifier):
     """E perceptrons in one: x <- gelu(W normalized(x)) layer by layer, then a linear readout.
 
     No biases; inputs of layers are divided by their root mean squares, as in
@@ -60,14 +92,14 @@ class ImageClassifier(nn.Module):
         self.to(device=device, dtype=dtype)
 
     @property
-    def members(self) -> int:
-        """E."""
-        return len(self.readout)
-
-    @property
-    def matrices(self) -> list[nn.Parameter]:
+    def weights(self) -> list[nn.Parameter]:
         """W of the hidden layers, (E, m, n)."""
         return [layer.weight for layer in self.layers]  # type: ignore[misc]
+
+    @property
+    def others(self) -> list[nn.Parameter]:
+        """The readout, (E, classes, n)."""
+        return [self.readout]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (E, batch, classes) of images (E, batch, pixels)."""
@@ -75,9 +107,3 @@ class ImageClassifier(nn.Module):
         for layer in self.layers:
             x = gelu(layer(normalized(x)))
         return torch.bmm(normalized(x), self.readout.mT)
-
-    def image_losses(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy in nats of each image, (E, batch), labels (E, batch) int64."""
-        logits = self(images)
-        losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        return losses.unflatten(0, labels.shape)

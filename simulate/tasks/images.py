@@ -36,6 +36,18 @@ class LabelledImages(NamedTuple):
     labels: Tensor
 
 
+def standardised(images: Tensor) -> Tensor:
+    """Images (n, pixels) with mean 0 and root mean square 1, each, in float32."""
+    images = images - images.mean(-1, keepdim=True)
+    return (images / images.square().mean(-1, keepdim=True).sqrt()).float()
+
+
+def require_part(part: str) -> None:
+    """Raise ValueError unless it is "train", "validation" or "test"."""
+    if part not in PARTS:
+        raise ValueError(f"part: one of {', '.join(PARTS)} is expected, got {part!r}")
+
+
 @dataclass(frozen=True)
 class Textures:
     """Gratings in clutter and noise: a class is an orientation and a period.
@@ -103,8 +115,7 @@ class Textures:
         """
         require_positive_int("count", count)
         require_between("seed", seed, 0, 2**63 - 1)
-        if part not in PARTS:
-            raise ValueError(f"part: one of {', '.join(PARTS)} is expected, got {part!r}")
+        require_part(part)
         every, numbers = _DRAWS + self.side**2, torch.arange(count)
         drawn = uniforms(torch.tensor(seed), every, step=numbers, stream=PARTS[part])
         own, other, rest, pixels = drawn.tensor_split((4, 8, _DRAWS), dim=-1)
@@ -114,9 +125,7 @@ class Textures:
         amplitude = low + (high - low) * rest[:, :1]
         image = amplitude * self._window(2 * rest[:, 1:] - 1) * signal + self.clutter * clutter
         image = image + self.noise * torch.special.ndtri(pixels)
-        image = image - image.mean(-1, keepdim=True)
-        image = image / image.square().mean(-1, keepdim=True).sqrt()
-        return LabelledImages(image.float(), labels)
+        return LabelledImages(standardised(image), labels)
 
     def _places(self) -> tuple[Tensor, Tensor]:
         """x and y of the pixels from the middle of the image, each (side^2,)."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from geometry.gauge import Pair
 
-# Batches draw with the key (seed, 0): a start shares no random number with them, nor do adapters.
-START, ADAPTERS = 1, 2
+# Batches draw with the key (seed, 0): a start shares no random number with them, nor do the others.
+START, ADAPTERS, PLANTED, SAMPLES = 1, 2, 3, 4
 
 
 class Streams:
@@ -19,7 +19,7 @@ class Streams:
 
     Args:
         seeds: one a member, 0 <= seed < 2^64. (torch's generator has 2^32 of them.)
-        purpose: START or ADAPTERS.
+        purpose: START, ADAPTERS, PLANTED or SAMPLES.
     """
 
     def __init__(self, seeds: Sequence[int], purpose: int = START) -> None:
@@ -40,7 +40,7 @@ def orthogonal_factors(streams: Streams, m: int, n: int, rank: int) -> Pair:
     """
     most = min(m, n)
     drawn = streams.gaussian(most, m), streams.gaussian(most, n)
-    U, V = (_orthonormal(vectors[:, :rank].mT) for vectors in drawn)
+    U, V = (orthonormal(vectors[:, :rank].mT) for vectors in drawn)
     return U, V
 
 
@@ -60,7 +60,10 @@ def low_rank_start(U: Tensor, V: Tensor, gain: float, factor_rescaling: float) -
     return root * factor_rescaling * U, root / factor_rescaling * V.mT
 
 
-def _orthonormal(vectors: Tensor) -> Tensor:
-    """Gram-Schmidt's columns: QR with a positive diagonal, so that they are nested and uniform."""
+def orthonormal(vectors: Tensor) -> Tensor:
+    """Gram-Schmidt's columns: QR with a positive diagonal, so that they are nested and uniform.
+
+    Of Gaussian vectors (..., n, r).
+    """
     Q, R = torch.linalg.qr(vectors)
     return Q * R.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]

@@ -54,7 +54,10 @@ def test_a_rate_is_tuned_on_validation_images(monkeypatch: pytest.MonkeyPatch) -
         accuracy = 0.9 - np.log10(np.array(rates) / 0.5) ** 2 / 10
         validation = torch.from_numpy(accuracy)
         return classification.Scores(
-            validation, validation - 0.05, torch.full((study.steps, len(seeds)), rates[0])
+            validation,
+            validation - 0.05,
+            torch.full((study.steps, len(seeds)), rates[0]),
+            torch.empty(0, len(seeds)),
         )
 
     monkeypatch.setattr(classification, "train_classifiers", planted)

@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, gelu
 
-from simulate.tasks import ImageClassifier
+from simulate.tasks import Perceptron
 
 
-def models(seeds: list[int], dtype: torch.dtype = torch.float64) -> ImageClassifier:
-    return ImageClassifier(12, (8, 6), 3, seeds, dtype=dtype)
+def models(seeds: list[int], dtype: torch.dtype = torch.float64) -> Perceptron:
+    return Perceptron(12, (8, 6), 3, seeds, dtype=dtype)
 
 
 def test_a_member_starts_as_it_does_alone() -> None:
     together, alone = models([4, 5, 6]), models([5])
     for p, its in zip(together.parameters(), alone.parameters(), strict=True):
         assert torch.equal(p[1], its[0])
-    assert [tuple(W.shape) for W in together.matrices] == [(3, 8, 12), (3, 6, 8)]
-    values = torch.cat([torch.linalg.svdvals(W.detach()).flatten() for W in together.matrices])
+    assert [tuple(W.shape) for W in together.weights] == [(3, 8, 12), (3, 6, 8)]
+    values = torch.cat([torch.linalg.svdvals(W.detach()).flatten() for W in together.weights])
     assert float((values - 1).abs().max()) < 1e-12
 
 
@@ -28,7 +28,7 @@ def test_losses_are_those_of_the_formula() -> None:
     found = model.image_losses(images, labels)
     for member in range(2):
         x = images[member]
-        for W in (*model.matrices, model.readout):
+        for W in (*model.weights, model.readout):
             x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() @ W[member].T
             x = x if W is model.readout else gelu(x)
         expected = cross_entropy(x, labels[member], reduction="none")
@@ -53,6 +53,6 @@ def test_dtype_and_sizes() -> None:
         ((4,), 0, "every size must be a positive int"),
     ):
         with pytest.raises(ValueError, match=message):
-            ImageClassifier(12, widths, classes, [0])
+            Perceptron(12, widths, classes, [0])
     with pytest.raises(ValueError, match="seeds: at least one"):
         models([])

@@ -1,0 +1,68 @@
+"""The training of ensembles of tensors: rates times seeds, one batched update a step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from geometry.errors import require_positive_int
+from simulate.cells import Contestant
+from simulate.schedules import linear_decay
+
+
+class TensorTask(Protocol):
+    """What is minimised, for S seeds at a time; what is before S is candidates."""
+
+    shape: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    def gradient(self, W: Tensor, step: int) -> Tensor:
+        """(..., S, n_1, .., n_d), alike."""
+        ...
+
+    def held_out_error(self, W: Tensor) -> Tensor:
+        """(..., S)."""
+        ...
+
+
+def train_tensors(
+    task: TensorTask,
+    contestant: Contestant,
+    rates: Sequence[float],
+    *,
+    steps: int,
+    recorded: Collection[int],
+) -> Tensor:
+    """Held-out errors of R rates with all of the task's S seeds, from W = 0, at recorded steps.
+
+    Rates rise along a line in the first tenth of the steps, then fall to 0 along one.
+
+    Args:
+        recorded: numbers of steps taken, T of them, 0 to ``steps``.
+
+    Returns:
+        (R, S, T) float64, in the order of the steps.
+
+    Raises:
+        ValueError: no steps, bad rates.
+        NotFiniteError: a gradient or an update that is not finite.
+    """
+    require_positive_int("steps", steps)
+    seeds, size = task.seeds, (len(rates), len(task.seeds))
+    W = torch.nn.Parameter(torch.zeros(len(rates) * len(seeds), *task.shape, dtype=torch.float64))
+    lr = torch.tensor(rates, dtype=torch.float64).repeat_interleave(len(seeds))
+    optimizer = contestant.optimizer([W], lr, seeds * len(rates))
+    schedule, curves = linear_decay(steps, steps // 10), []
+    for step in range(steps + 1):
+        candidates = W.detach().unflatten(0, size)
+        if step in recorded:
+            curves.append(task.held_out_error(candidates))
+        if step < steps:
+            W.grad = task.gradient(candidates, step).flatten(0, 1)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * schedule(step)
+            optimizer.step()
+    return torch.stack(curves, -1)

@@ -1,0 +1,42 @@
+"""Tensors are trained as if each were alone, and to the target where everything is seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from simulate.cells import Contestant
+from simulate.optimizers import MemberAdamW
+from simulate.tasks import TensorCompletion, TensorRegression
+from simulate.tensor_training import train_tensors
+
+ADAMW = Contestant("AdamW", MemberAdamW, {"weight_decay": 0.0})
+
+
+def regression(seeds: Any) -> TensorRegression:
+    return TensorRegression((3, 4, 5), (2, 2, 2), seeds, samples=120, batch_size=16)
+
+
+def test_members_train_as_if_alone() -> None:
+    options: dict[str, Any] = {"steps": 20, "recorded": (0, 10, 20)}
+    together = train_tensors(regression([1, 2]), ADAMW, (0.01, 0.1), **options)
+    assert together.shape == (2, 2, 3)
+    assert together[..., 0].flatten().tolist() == pytest.approx([1.0] * 4)
+    alone = train_tensors(regression([2]), ADAMW, (0.1,), **options)
+    assert torch.allclose(together[1, 1], alone[0, 0], rtol=1e-9)
+    assert float((together[0] - together[1])[:, 1:].abs().min()) > 1e-3
+
+
+def test_regression_is_learnt_and_entries_that_are_not_seen_are_left() -> None:
+    options: dict[str, Any] = {"steps": 400, "recorded": (400,)}
+    assert float(train_tensors(regression(range(3)), ADAMW, (0.05,), **options).max()) < 1e-3
+    completion = TensorCompletion((3, 4, 5), (2, 2, 2), range(3), share=0.5)
+    left = train_tensors(completion, ADAMW, (0.05,), **options)
+    assert left.flatten().tolist() == pytest.approx([1.0] * 3)
+
+
+def test_a_run_without_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match="steps must be a positive int"):
+        train_tensors(regression([1]), ADAMW, (0.1,), steps=0, recorded=())
