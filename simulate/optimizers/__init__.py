@@ -13,6 +13,8 @@ from simulate.optimizers.muon import Muon
 from simulate.optimizers.not_finite import NotFiniteError
 from simulate.optimizers.pair_optimizer import PairOptimizer
 from simulate.optimizers.peft_pairs import lora_pairs
+from simulate.optimizers.riemann_lora import RiemannLoRA
+from simulate.optimizers.riemannion import Riemannion
 from simulate.optimizers.scaled_gd import ScaledGD
 from simulate.optimizers.spectral_descent import SpectralDescent
 from simulate.optimizers.spectron import Spectron
@@ -30,6 +32,8 @@ __all__ = [
     "Muon",
     "NotFiniteError",
     "PairOptimizer",
+    "RiemannLoRA",
+    "Riemannion",
     "ScaledGD",
     "SpectralDescent",
     "Spectron",
