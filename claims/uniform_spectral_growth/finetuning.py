@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from claims.measuring.intervals import Array, geometric_mean_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
-from claims.uniform_spectral_growth.adapter_contest import (
+from claims.measuring.adapter_contest import (
     ADAMW,
+    ENTRANTS,
     MUON,
     RANK,
     SGD,
@@ -15,9 +14,25 @@ from claims.uniform_spectral_growth.adapter_contest import (
     Contestant,
     contest,
 )
+from claims.measuring.intervals import Array, geometric_mean_with_interval
+from claims.registry import Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.toy import PAPER, REFERENCE
+from simulate.adapter_spectra import adapter_spectra
+from simulate.tuning import Protocol
 
 RIVALS = (ADAMW, SGD)
+
+
+def _runs(setting: Setting) -> Contest:
+    """Spectra (S, L, r) of B A at the recorded steps."""
+    entrants = {name: ENTRANTS[name] for name in setting["contestants"]}
+    return contest(setting, entrants, Protocol(setting["rates"], refinements=0), adapter_spectra)
+
+
+def _log_ratios(contestant: Contestant) -> Array:
+    """(R, T, S): log of the greatest singular value over the least, mean over layers."""
+    spectra = contestant.observed
+    return np.asarray(np.log(spectra[..., 0] / spectra[..., -1]).mean(-1))
 
 
 def _intervals(log_ratios: Array) -> Array:
@@ -29,7 +44,7 @@ def _intervals(log_ratios: Array) -> Array:
 
 def _over_training(contestant: Contestant) -> Array:
     """(T, 3): the ratio at the recorded steps, at the tuned rate."""
-    return _intervals(contestant.log_ratios[contestant.tuning.best])
+    return _intervals(_log_ratios(contestant)[contestant.tuning.best])
 
 
 def _beside_the_rivals(runs: Contest, challenger: str) -> tuple[Measurement, ...]:
@@ -51,13 +66,13 @@ def _arrays(runs: Contest) -> dict[str, Array]:
     return {
         "contestants": np.array(list(runs.contestants)),
         "steps": runs.steps,
-        "spectra": np.stack([each.spectra[each.tuning.best] for each in every]),
-        "log_ratios": np.stack([each.log_ratios[each.tuning.best] for each in every]),
+        "spectra": np.stack([each.observed[each.tuning.best] for each in every]),
+        "log_ratios": np.stack([_log_ratios(each)[each.tuning.best] for each in every]),
         "ratio_intervals": np.stack([_over_training(each) for each in every]),
         "tuned_rates": np.array([each.tuning.rates[each.tuning.best] for each in every]),
         **{f"rates, {name}": each.tuning.rates for name, each in runs.contestants.items()},
         **{f"losses, {name}": each.tuning.losses for name, each in runs.contestants.items()},
-        **{f"log ratios, {name}": each.log_ratios for name, each in runs.contestants.items()},
+        **{f"log ratios, {name}": _log_ratios(each) for name, each in runs.contestants.items()},
     }
 
 
@@ -84,7 +99,7 @@ def _remarks(runs: Contest, grid: int) -> tuple[str, ...]:
 def _at_other_rates(runs: Contest, rival: str) -> str:
     """How many pairs of rates, one of each, meet the criterion, where no run diverged."""
     upper, lower = (
-        _intervals(each.log_ratios[np.isfinite(each.tuning.losses).all(1)])[..., end]
+        _intervals(_log_ratios(each)[np.isfinite(each.tuning.losses).all(1)])[..., end]
         for each, end in ((runs.contestants[MUON], 2), (runs.contestants[rival], 1))
     )
     worst = (upper[:, None] / lower[None]).max(-1)
@@ -105,7 +120,7 @@ def check_finetuning(setting: Setting) -> Evidence:
     Every optimiser is tuned by the same grid and the mean validation loss over the seeds; for
     each seed log s_1/s_r is averaged over layers, and the intervals are t-intervals over seeds.
     """
-    runs = contest(setting)
+    runs = _runs(setting)
     return Evidence(
         _beside_the_rivals(runs, MUON), _arrays(runs), _remarks(runs, len(setting["rates"]))
     )
@@ -113,12 +128,12 @@ def check_finetuning(setting: Setting) -> Evidence:
 
 def control_adamw(setting: Setting) -> Evidence:
     """AdamW in Muon's place."""
-    return Evidence(_beside_the_rivals(contest(setting), ADAMW))
+    return Evidence(_beside_the_rivals(_runs(setting), ADAMW))
 
 
 def control_sgd(setting: Setting) -> Evidence:
     """SGD in Muon's place."""
-    return Evidence(_beside_the_rivals(contest(setting), SGD))
+    return Evidence(_beside_the_rivals(_runs(setting), SGD))
 
 
 CLAIMS = (

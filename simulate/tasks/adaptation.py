@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from geometry.errors import require_positive, require_positive_int
+from geometry.gauge import Pair
+from geometry.locally_optimal import frozen_weight
 from geometry.names import unknown_name
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.layers import AdapterLayer, DenseLayer
@@ -71,9 +75,7 @@ class Pretrained:
         """SHA-256 of all weights and seeds, in hexadecimal."""
         sha = hashlib.sha256(repr(self.seeds).encode())
         for name, weight in self.model.state_dict().items():
-            sha.update(
-                name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-            )
+            sha.update(name.encode() + _bits(weight))
         return sha.hexdigest()
 
 
@@ -82,16 +84,21 @@ class LowRankAdaptation:
     """LoRA on some layers of pretrained models: W + scale B A, of which B and A are trained.
 
     B begins at zero, so that a member begins as the pretrained model, and the entries of A as
-    Gaussian with deviation n^(-1/2). Everything else, embeddings too, is frozen.
+    Gaussian with deviation n^(-1/2). From other ``starts`` the weight that is frozen is
+    W - scale B A, so that a member begins as the pretrained model to rounding. Everything else,
+    embeddings too, is frozen.
 
     Args:
         pretrained: the models that members start from; see ``Pretrained.places``.
         rank: r, of every adapter, 1 to min(m, n).
         layers: names in ``Architecture.layers``, in every block.
         scale: alpha / r in the notation of Hu et al., > 0.
+        starts: (B, A) of every adapter, (E, m, r) and (E, r, n) of the E pretrained models, block
+            after block in the order of ``adapted``; None for B = 0.
 
     Raises:
-        ValueError: values out of these ranges, unknown layers, none, or one twice.
+        ValueError: values out of these ranges, unknown layers, none, or one twice, starts of
+            another number or other shapes.
 
     Reference: Hu et al., LoRA, arXiv 2106.09685.
     """
@@ -100,6 +107,7 @@ class LowRankAdaptation:
     rank: int = 8
     layers: tuple[str, ...] = ("query", "value")
     scale: float = 1.0
+    starts: tuple[Pair, ...] | None = None
 
     def __post_init__(self) -> None:
         require_positive_int("rank", self.rank)
@@ -117,6 +125,23 @@ class LowRankAdaptation:
             raise ValueError(
                 f"layers: different names, at least one, are expected, got {self.layers}"
             )
+        if self.starts is not None:
+            self._require_starts(self.starts)
+
+    def _require_starts(self, starts: tuple[Pair, ...]) -> None:
+        members, sizes = self.pretrained.model.members, self.architecture.layers
+        expected = [
+            ((members, m, self.rank), (members, self.rank, n))
+            for m, n in (sizes[name] for name in self.adapted)
+        ] * self.architecture.depth
+        given = [(tuple(B.shape), tuple(A.shape)) for B, A in starts]
+        if given != expected:
+            raise ValueError(f"starts: shapes {expected} are expected, got {given}")
+
+    @property
+    def adapted(self) -> list[str]:
+        """The layers of a block that have adapters, in the order of the architecture."""
+        return [name for name in self.architecture.layers if name in self.layers]
 
     @property
     def architecture(self) -> Architecture:
@@ -130,6 +155,7 @@ class LowRankAdaptation:
             "layers": sorted(self.layers),
             "scale": self.scale,
             "pretrained": self.pretrained.digest(),
+            "starts": self.starts and hashlib.sha256(_bits(*chain(*self.starts))).hexdigest(),
         }
 
     def model(
@@ -158,14 +184,25 @@ class LowRankAdaptation:
             p.requires_grad_(False)
             p.data = p.data[places]
         streams = Streams(seeds, ADAPTERS)
+        starts = iter(self.starts or ())
         for block in model.blocks:
-            self._adapt(cast("Block", block), streams)
+            self._adapt(cast("Block", block), streams, starts, places)
         return model.to(device=device, dtype=dtype)
 
-    def _adapt(self, block: Block, streams: Streams) -> None:
+    def _adapt(
+        self, block: Block, streams: Streams, starts: Iterator[Pair], places: list[int]
+    ) -> None:
         for name, (m, n) in self.architecture.layers.items():
-            drawn = streams.gaussian(min(m, n), n)[:, : self.rank] / n**0.5
-            if name in self.layers:
-                B = torch.zeros(len(drawn), m, self.rank)
-                weight = cast("DenseLayer", block.layers[name]).weight
-                block.layers[name] = AdapterLayer(weight, B, drawn, self.scale)
+            A = streams.gaussian(min(m, n), n)[:, : self.rank] / n**0.5
+            if name not in self.layers:
+                continue
+            B = torch.zeros(len(A), m, self.rank)
+            W = cast("DenseLayer", block.layers[name]).weight.data
+            if self.starts is not None:
+                B, A = (factor[places] for factor in next(starts))
+                W = frozen_weight(W, B, A, adapter_scale=self.scale)
+            block.layers[name] = AdapterLayer(W, B, A, self.scale)
+
+
+def _bits(*tensors: Tensor) -> bytes:
+    return b"".join(x.cpu().contiguous().view(torch.uint8).numpy().tobytes() for x in tensors)

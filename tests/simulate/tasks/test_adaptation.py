@@ -51,6 +51,32 @@ def test_a_member_begins_as_the_pretrained_model_of_its_seed(dtype: torch.dtype)
     assert torch.equal(adapted(tokens), expected)
 
 
+@pytest.mark.parametrize("scale", [1.0, 8**-0.5])
+def test_from_other_starts_frozen_weights_give_way(scale: float) -> None:
+    names = ("value", "up")
+    zero = model(adaptation(layers=names, scale=scale), *SEEDS)
+    generator = torch.Generator().manual_seed(0)
+    starts = tuple(
+        tuple(torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in pair)
+        for pair in zero.roles().pairs
+    )
+    options: dict[str, Any] = {"layers": names, "scale": scale}
+    adapted = adaptation(**options, starts=starts)
+    begun, tokens = model(adapted, 7, 3), text(2)
+    torch.testing.assert_close(begun(tokens), dense(7, 3)(tokens), rtol=1e-11, atol=1e-12)
+    for (B, A), start in zip(begun.roles().pairs, starts, strict=True):
+        assert torch.equal(B, start[0][[1, 0]])
+        assert torch.equal(A, start[1][[1, 0]])
+    # The control: W frozen as it was.
+    for layer, of_zero in zip(layers(begun, *names), layers(zero, *names), strict=True):
+        layer.weight.data = of_zero.weight.data[[1, 0]]
+    assert float((begun(tokens) - dense(7, 3)(tokens)).abs().max().detach()) > 1e-2
+    described = [x.described() for x in (adapted, adaptation(**options))]
+    assert described[0]["starts"] != described[1]["starts"]
+    with pytest.raises(ValueError, match=r"starts: shapes .* are expected, got"):
+        adaptation(**options, starts=starts[:3])
+
+
 def test_one_pretrained_model_serves_every_seed() -> None:
     adapted = LowRankAdaptation(Pretrained(dense(5), (5,)), 4).model((0, 1), dtype=torch.float64)
     assert torch.equal(adapted(text(2)), dense(5, 5)(text(2)))

@@ -15,12 +15,13 @@ from torch.optim import Optimizer
 from claims.measuring.intervals import Array
 from claims.registry import Setting
 from geometry.gauge import Pair
-from simulate.adapter_spectra import adapter_spectra
+from simulate.locally_optimal_adaptation import locally_optimal_adaptation
 from simulate.optimizers import FactorMuon, LoRAMuon, MemberAdamW, MemberSGD, Muon
 from simulate.pretrained import pretrained
 from simulate.schedules import linear_decay
 from simulate.tasks import (
     Architecture,
+    Batches,
     BracketLanguage,
     Corpus,
     LowRankAdaptation,
@@ -32,6 +33,24 @@ from simulate.tuning import Protocol, Tuning
 
 RANK = 8
 PRETRAINING_RATE = 0.05
+
+Observe = Callable[[EnsembleTraining], Tensor]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """An optimiser of adapters, and what its adapters are.
+
+    Attributes:
+        make: the optimiser, from [(B, A), ...] and one rate a member.
+        scale: of the adapters, alpha / r.
+        start: every singular value of scale B A at the locally optimal start; None for LoRA's own
+            start, B = 0.
+    """
+
+    make: Callable[[Sequence[Pair], Tensor], Optimizer]
+    scale: float = 1.0
+    start: float | None = None
 
 
 def _muon(pairs: Sequence[Pair], lr: Tensor) -> Optimizer:
@@ -55,32 +74,28 @@ def _lora_muon(pairs: Sequence[Pair], lr: Tensor) -> Optimizer:
 
 
 MUON, ADAMW, SGD = "Muon", "AdamW", "SGD"
-CONTESTANTS: dict[str, Callable[[Sequence[Pair], Tensor], Optimizer]] = {
-    MUON: _muon,
-    ADAMW: _adamw,
-    SGD: _sgd,
-    "Muon, exact": _exact_muon,
-    "LoRA-Muon": _lora_muon,
+EXACT_MUON, LORA_MUON = "Muon, exact", "LoRA-Muon"
+ENTRANTS: Mapping[str, Entrant] = {
+    MUON: Entrant(_muon),
+    ADAMW: Entrant(_adamw),
+    SGD: Entrant(_sgd),
+    EXACT_MUON: Entrant(_exact_muon),
+    LORA_MUON: Entrant(_lora_muon),
 }
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """What one optimiser did, at every rate that it was tried at.
+    """What one entrant did, at every rate that it was tried at.
 
     Attributes:
         tuning: its R rates, ascending, and the validation losses (R, S) at the end.
-        spectra: (R, T, S, L, r) singular values of B A at the recorded steps, NaN after a run
+        observed: (R, T, S, ...) what was looked at, at the recorded steps; NaN after a run
             diverged.
     """
 
     tuning: Tuning
-    spectra: Array
-
-    @property
-    def log_ratios(self) -> Array:
-        """(R, T, S): log of the greatest singular value over the least, mean over layers."""
-        return np.asarray(np.log(self.spectra[..., 0] / self.spectra[..., -1]).mean(-1))
+    observed: Array
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class Contest:
     """All contestants, by name, and what they began with.
 
     Attributes:
-        steps: (T,), how many were taken where spectra were recorded.
+        steps: (T,), how many were taken where something was recorded.
         pretrained_loss: on the corpus of the pretraining, mean over seeds.
         start_loss: on the second corpus, before any step.
         entropy_rate: of the second corpus.
@@ -104,17 +119,30 @@ class Contest:
 _last: dict[object, Contest] = {}
 
 
-def contest(setting: Setting) -> Contest:
-    """The runs of a setting: made once, for check and controls look at the same ones."""
-    key = setting.seed, tuple(setting.sizes.items())
+def contest(
+    setting: Setting, entrants: Mapping[str, Entrant], protocol: Protocol, observe: Observe
+) -> Contest:
+    """The runs of a setting: made once, for check and controls look at the same ones.
+
+    Sizes that it reads: ``tokens`` of a corpus, ``length``, ``width``, ``depth``, ``batch``,
+    ``pretraining`` and ``steps``, ``seeds``, ``recorded`` and ``evaluation``, tokens that losses
+    are taken of.
+
+    Args:
+        protocol: by which every entrant's rate is tuned.
+        observe: what is recorded of an ensemble, (E, ...), NaN for members that are gone.
+    """
+    key = setting.seed, tuple(setting.sizes.items()), tuple(entrants), protocol, observe
     if key not in _last:
         _last.clear()
-        _last[key] = _contest(setting)
+        _last[key] = _contest(setting, entrants, protocol, observe)
     return _last[key]
 
 
-def _contest(setting: Setting) -> Contest:
-    """Pretraining, and fine-tuning by every contestant.
+def _contest(
+    setting: Setting, entrants: Mapping[str, Entrant], protocol: Protocol, observe: Observe
+) -> Contest:
+    """Pretraining, and fine-tuning by every entrant.
 
     Every seed has a pretrained model of its own, on the language of seed 0. All optimisers go on
     from these on the language of seed 1, with the same batches, at the same rates; one that is
@@ -123,11 +151,11 @@ def _contest(setting: Setting) -> Contest:
     first, second = (_corpus(language, setting["tokens"]) for language in (0, 1))
     models, pretrained_loss = _pretrained(first, setting)
     steps = np.linspace(0, setting["steps"], setting["recorded"]).round().astype(int).clip(1)
-    runs = _FineTuning(second, models, np.unique(steps), setting)
+    runs = _FineTuning(second, models, np.unique(steps), protocol, observe, setting)
     contestants = {}
-    for done, name in enumerate(setting["contestants"]):
-        setting.means.progress((1 + done) / (1 + len(setting["contestants"])))
-        contestants[name] = runs.tuned(name)
+    for done, (name, entrant) in enumerate(entrants.items()):
+        setting.means.progress((1 + done) / (1 + len(entrants)))
+        contestants[name] = runs.tuned(entrant)
     assert second.entropy_rate is not None
     return Contest(
         contestants, runs.recorded, pretrained_loss, runs.start_loss, second.entropy_rate
@@ -164,48 +192,65 @@ def _pretrained(corpus: Corpus, setting: Setting) -> tuple[Pretrained, float]:
 
 
 class _FineTuning:
-    """Runs on the second corpus that differ in the optimiser and its rates alone."""
+    """Runs on the second corpus that differ in the entrant and its rates alone."""
 
     def __init__(
         self,
         corpus: Corpus,
         models: Pretrained,
         recorded: Array,
+        protocol: Protocol,
+        observe: Observe,
         setting: Setting,
     ) -> None:
-        self.corpus, self.recorded, self.setting = corpus, recorded, setting
+        self.corpus, self.models, self.recorded = corpus, models, recorded
+        self.protocol, self.observe, self.setting = protocol, observe, setting
         self.seeds = setting.seeds(setting["seeds"])
-        self.protocol = Protocol(setting["rates"], refinements=0)
-        self.adaptation = LowRankAdaptation(models, rank=RANK)
         self.start_loss = math.nan
 
-    def tuned(self, name: str) -> Contestant:
-        """On the grid, and beyond its ends while the best rate is one of these."""
-        tuning = Tuning(self.protocol)
-        spectra: dict[float, Array] = {}
+    def tuned(self, entrant: Entrant) -> Contestant:
+        """On the grid, and as the protocol goes on."""
+        tuning, adaptation = Tuning(self.protocol), self._adaptation(entrant)
+        observed: dict[float, Array] = {}
         while rates := tuning.next_rates():
-            losses, found = self._at(name, rates)
+            losses, found = self._at(entrant, adaptation, rates)
             tuning.add(rates, losses)
-            spectra.update(zip(rates, found, strict=True))
-        return Contestant(tuning, np.stack([spectra[rate] for rate in tuning.rates.tolist()]))
+            observed.update(zip(rates, found, strict=True))
+        return Contestant(tuning, np.stack([observed[rate] for rate in tuning.rates.tolist()]))
 
-    def _at(self, name: str, rates: tuple[float, ...]) -> tuple[Array, Array]:
-        """Losses (R, S) and spectra (R, T, S, L, r): all rates and seeds as one ensemble."""
+    def _adaptation(self, entrant: Entrant) -> LowRankAdaptation:
+        if entrant.start is None:
+            return LowRankAdaptation(self.models, rank=RANK, scale=entrant.scale)
+        # The gradient of every model on windows that its own seed draws.
+        batches = Batches(
+            self.corpus.train,
+            length=self.setting["length"],
+            batch_size=self.setting["start_batch"],
+            seeds=self.models.seeds,
+        )
+        return locally_optimal_adaptation(
+            self.models, batches.at(0), rank=RANK, scale=entrant.scale, size=entrant.start
+        )
+
+    def _at(
+        self, entrant: Entrant, adaptation: LowRankAdaptation, rates: tuple[float, ...]
+    ) -> tuple[Array, Array]:
+        """Losses (R, S) and observations (R, T, S, ...): rates and seeds as one ensemble."""
         steps, count = self.setting["steps"], len(self.seeds)
         run = EnsembleTraining(
             self.corpus,
-            self.adaptation,
+            adaptation,
             [(rate, seed) for rate in rates for seed in self.seeds],
-            CONTESTANTS[name],
+            entrant.make,
             batch_size=self.setting["batch"],
             schedule=linear_decay(steps, warmup=steps // 10),
             evaluation_tokens=self.setting["evaluation"],
         )
-        spectra = []
+        observed = []
         for step in self.recorded.tolist():
             run.run(step, validate_at=[0, steps])
-            spectra.append(adapter_spectra(run))
-        by_rate = torch.stack(spectra).unflatten(1, (len(rates), count)).transpose(0, 1)
+            observed.append(self.observe(run))
+        by_rate = torch.stack(observed).unflatten(1, (len(rates), count)).transpose(0, 1)
         validation = run.record.validation
         self.start_loss = float(validation[0].mean())
         # A run that lost all members stops before its end.
