@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from claims.measuring.intervals import Array
+from claims.measuring.tuned import Tuned, tuned
 from claims.registry import Setting
 from geometry.gauge import Pair
 from simulate.locally_optimal_adaptation import locally_optimal_adaptation
@@ -29,7 +31,7 @@ from simulate.tasks import (
     synthetic_corpus,
 )
 from simulate.training import EnsembleTraining
-from simulate.tuning import Protocol, Tuning
+from simulate.tuning import Protocol
 
 RANK = 8
 PRETRAINING_RATE = 0.05
@@ -85,31 +87,18 @@ ENTRANTS: Mapping[str, Entrant] = {
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """What one entrant did, at every rate that it was tried at.
-
-    Attributes:
-        tuning: its R rates, ascending, and the validation losses (R, S) at the end.
-        observed: (R, T, S, ...) what was looked at, at the recorded steps; NaN after a run
-            diverged.
-    """
-
-    tuning: Tuning
-    observed: Array
-
-
-@dataclass(frozen=True)
 class Contest:
     """All contestants, by name, and what they began with.
 
     Attributes:
+        contestants: what they were observed to do is (R, T, S, ...); NaN after a run diverged.
         steps: (T,), how many were taken where something was recorded.
         pretrained_loss: on the corpus of the pretraining, mean over seeds.
         start_loss: on the second corpus, before any step.
         entropy_rate: of the second corpus.
     """
 
-    contestants: Mapping[str, Contestant]
+    contestants: Mapping[str, Tuned]
     steps: Array
     pretrained_loss: float
     start_loss: float
@@ -208,15 +197,9 @@ class _FineTuning:
         self.seeds = setting.seeds(setting["seeds"])
         self.start_loss = math.nan
 
-    def tuned(self, entrant: Entrant) -> Contestant:
-        """On the grid, and as the protocol goes on."""
-        tuning, adaptation = Tuning(self.protocol), self._adaptation(entrant)
-        observed: dict[float, Array] = {}
-        while rates := tuning.next_rates():
-            losses, found = self._at(entrant, adaptation, rates)
-            tuning.add(rates, losses)
-            observed.update(zip(rates, found, strict=True))
-        return Contestant(tuning, np.stack([observed[rate] for rate in tuning.rates.tolist()]))
+    def tuned(self, entrant: Entrant) -> Tuned:
+        """Losses at the end, and what was observed, (R, T, S, ...)."""
+        return tuned(self.protocol, partial(self._at, entrant, self._adaptation(entrant)))
 
     def _adaptation(self, entrant: Entrant) -> LowRankAdaptation:
         if entrant.start is None:

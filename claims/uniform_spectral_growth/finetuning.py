@@ -11,10 +11,10 @@ from claims.measuring.adapter_contest import (
     RANK,
     SGD,
     Contest,
-    Contestant,
     contest,
 )
 from claims.measuring.intervals import Array, geometric_mean_with_interval
+from claims.measuring.tuned import Tuned
 from claims.registry import Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.toy import PAPER, REFERENCE
 from simulate.adapter_spectra import adapter_spectra
@@ -29,7 +29,7 @@ def _runs(setting: Setting) -> Contest:
     return contest(setting, entrants, Protocol(setting["rates"], refinements=0), adapter_spectra)
 
 
-def _log_ratios(contestant: Contestant) -> Array:
+def _log_ratios(contestant: Tuned) -> Array:
     """(R, T, S): log of the greatest singular value over the least, mean over layers."""
     spectra = contestant.observed
     return np.asarray(np.log(spectra[..., 0] / spectra[..., -1]).mean(-1))
@@ -42,7 +42,7 @@ def _intervals(log_ratios: Array) -> Array:
     return np.array(flat).reshape(*ratios.shape[:-1], 3)
 
 
-def _over_training(contestant: Contestant) -> Array:
+def _over_training(contestant: Tuned) -> Array:
     """(T, 3): the ratio at the recorded steps, at the tuned rate."""
     return _intervals(_log_ratios(contestant)[contestant.tuning.best])
 
@@ -66,10 +66,10 @@ def _arrays(runs: Contest) -> dict[str, Array]:
     return {
         "contestants": np.array(list(runs.contestants)),
         "steps": runs.steps,
-        "spectra": np.stack([each.observed[each.tuning.best] for each in every]),
+        "spectra": np.stack([each.seen for each in every]),
         "log_ratios": np.stack([_log_ratios(each)[each.tuning.best] for each in every]),
         "ratio_intervals": np.stack([_over_training(each) for each in every]),
-        "tuned_rates": np.array([each.tuning.rates[each.tuning.best] for each in every]),
+        "tuned_rates": np.array([each.rate for each in every]),
         **{f"rates, {name}": each.tuning.rates for name, each in runs.contestants.items()},
         **{f"losses, {name}": each.tuning.losses for name, each in runs.contestants.items()},
         **{f"log ratios, {name}": _log_ratios(each) for name, each in runs.contestants.items()},
