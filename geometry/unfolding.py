@@ -20,7 +20,7 @@ import tensorly
 from tensorly.base import matricize
 from torch import Tensor
 
-from geometry.errors import require_floating, require_positive_int
+from geometry.errors import require_floating, require_matrices, require_positive_int
 
 Modes = tuple[int, ...]
 
@@ -105,6 +105,8 @@ def require_tensors(name: str, X: Tensor, order: int | None = None) -> int:
                 f"{name} must have shape (n_1, ..., n_d), d >= 2, got shape {tuple(X.shape)}"
             )
     unfoldings(order)
+    if order == 2:
+        require_matrices(name, X)
     if X.ndim < order:
         raise ValueError(
             f"{name} must have shape (..., n_1, ..., n_{order}), got shape {tuple(X.shape)}"
@@ -132,6 +134,9 @@ def unfold(X: Tensor, modes: Sequence[int], order: int | None = None) -> Tensor:
     """
     order = require_tensors("X", X, order)
     rows = _ascending(modes, order)
+    if order == 2:
+        # It is one, and stays in the order that it has in memory, on which sums hang.
+        return X if rows == (0,) else X.mT
     batch = X.shape[:-order]
     lead = [*range(len(batch)), *(len(batch) + mode for mode in rows)]
     with _torch_backend():

@@ -16,6 +16,8 @@ from simulate.optimizers.peft_pairs import lora_pairs
 from simulate.optimizers.scaled_gd import ScaledGD
 from simulate.optimizers.spectral_descent import SpectralDescent
 from simulate.optimizers.spectron import Spectron
+from simulate.optimizers.tensor_parameters import tensor_parameters
+from simulate.optimizers.tensorion import Tensorion
 
 __all__ = [
     "FactorMuon",
@@ -33,6 +35,8 @@ __all__ = [
     "ScaledGD",
     "SpectralDescent",
     "Spectron",
+    "Tensorion",
     "keep_members",
     "lora_pairs",
+    "tensor_parameters",
 ]

@@ -45,7 +45,8 @@ def test_entries_are_where_c_order_puts_them(batch: tuple[int, ...]) -> None:
         for place in product(*map(range, shape)):
             row = np.ravel_multi_index([place[k] for k in modes], [shape[k] for k in modes])
             column = np.ravel_multi_index([place[k] for k in others], [shape[k] for k in others])
-            assert torch.equal(matrix[..., row, column], X[..., place[0], place[1], place[2], place[3]])
+            i, j, k, l = place  # noqa: E741
+            assert torch.equal(matrix[..., row, column], X[..., i, j, k, l])
         assert torch.equal(fold(matrix, modes, shape), X)
 
 
