@@ -78,7 +78,7 @@ def test_the_example_of_a_claim_holds() -> None:
 
 
 def test_the_example_of_an_optimiser_descends_as_it_says() -> None:
-    (example,) = blocks(ROOT / "docs" / "optimizers.md", "python")
+    _, example = blocks(ROOT / "docs" / "optimizers.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "optimizers", "exec"), names)
     W, start, optimizer = names["W"].detach(), names["start"], names["optimizer"]
@@ -88,6 +88,15 @@ def test_the_example_of_an_optimiser_descends_as_it_says() -> None:
     lr = optimizer.param_groups[0]["lr"][:, None]
     assert float((moved - lr * total).abs().max()) <= 1e-11
     assert optimizer.state_dict()["state"][0]["step"] == 1
+
+
+def test_the_example_of_tensors_trains_every_parameter() -> None:
+    example, _ = blocks(ROOT / "docs" / "optimizers.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "optimizers", "exec"), names)
+    stepped = [p for optimizer in names["optimizers"] for p in optimizer.state]
+    assert {id(p) for p in stepped} == {id(p) for p in names["model"].parameters()}
+    assert [p.ndim for p in names["tensors"]] == [4, 2]
 
 
 def test_the_tables_of_rate_adjustments_are_the_same() -> None:

@@ -18,6 +18,8 @@ from simulate.optimizers.riemannion import Riemannion
 from simulate.optimizers.scaled_gd import ScaledGD
 from simulate.optimizers.spectral_descent import SpectralDescent
 from simulate.optimizers.spectron import Spectron
+from simulate.optimizers.tensor_parameters import tensor_parameters
+from simulate.optimizers.tensorion import Tensorion
 
 __all__ = [
     "FactorMuon",
@@ -37,6 +39,8 @@ __all__ = [
     "ScaledGD",
     "SpectralDescent",
     "Spectron",
+    "Tensorion",
     "keep_members",
     "lora_pairs",
+    "tensor_parameters",
 ]

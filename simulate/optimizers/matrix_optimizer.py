@@ -22,7 +22,8 @@ class MatrixOptimizer(AllOrNothingOptimizer):
 
     A parameter is (..., m, n): its leading dimensions are the members of an ensemble, and every
     matrix is updated by itself. Parameters of a group that agree in shape, dtype, device and memory
-    order are stacked and updated in one batched call.
+    order are stacked and updated in one batched call. A subclass whose members are tensors of
+    another order says so (``order_of``); for "matrix" and (m, n) read "tensor" and (n_1, ..., n_d).
 
     A subclass says which options it has (the defaults handed to ``__init__``), which of their
     values are sound (``require_options``), which of them may be tensors, one value a member
@@ -66,18 +67,29 @@ class MatrixOptimizer(AllOrNothingOptimizer):
         """What the step of a stack draws: a function of its parameters' places and steps (k)."""
         return {}
 
+    def order_of(self, p: Tensor, name: str, options: Mapping[str, Any]) -> int:
+        """Of how many last dimensions of p a member is made, 2 for matrices.
+
+        Raises:
+            ValueError: p, called by its name, is none of this optimiser's.
+        """
+        require_matrices(name, p)
+        return 2
+
     def require_group(self, index: int) -> None:
         """Raise ValueError for parameters that are no matrices, or a rate that fits none."""
         group = self.param_groups[index]
         for place, p in enumerate(group["params"]):
-            require_matrices(f"parameter {place} of group {index}", p)
-            require_rate(group["lr"], tuple(p.shape[:-2]))
+            batch = p.shape[: -self.order_of(p, f"parameter {place} of group {index}", group)]
+            require_rate(group["lr"], tuple(batch))
             for name in self.member_options:
-                require_members(name, group[name], tuple(p.shape[:-2]))
+                require_members(name, group[name], tuple(batch))
 
     def planned(self, index: int) -> list[Callable[[], None]]:
         """The step of a group, stack by stack."""
-        stacks = list(stacks_of(index, self.param_groups[index]))
+        group = self.param_groups[index]
+        order_of = partial(self.order_of, name="a parameter", options=group)
+        stacks = list(stacks_of(index, group, order_of))
         for stack in stacks:
             stack.require_finite("gradient", stack.gradients, self._coming_steps(stack))
         plans: list[Callable[[], None]] = []

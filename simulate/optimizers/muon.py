@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from geometry.bfloat16_newton_schulz import COEFFICIENTS, EPS, STEPS, bfloat16_newton_schulz
-from geometry.errors import require_nonnegative, require_positive, require_positive_int
-from geometry.names import unknown_name
-from geometry.orthogonalizers import ORTHOGONALIZERS
-from geometry.polar import orthogonalize
+from geometry.bfloat16_newton_schulz import COEFFICIENTS, EPS
+from geometry.errors import require_nonnegative
 from simulate.optimizers.descent import Rate, descend
 from simulate.optimizers.matrix_optimizer import MatrixOptimizer
 from simulate.optimizers.momentum import averaged, require_momentum
+from simulate.optimizers.orthogonalizer_options import (
+    OF_TORCH,
+    orthogonalized,
+    require_orthogonalizer,
+)
 from simulate.optimizers.rate_adjustment import rate_adjustment_named
-
-OF_TORCH = "torch"
 
 
 class Muon(MatrixOptimizer):
@@ -97,48 +96,14 @@ class Muon(MatrixOptimizer):
         require_nonnegative("weight_decay", options["weight_decay"])
         require_momentum(options)
         rate_adjustment_named(options["adjust_lr_fn"])
-        _require_orthogonalizer(options)
+        require_orthogonalizer(options)
 
     def updated(
         self, W: Tensor, G: Tensor, buffers: Mapping[str, Tensor], options: Mapping[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One step of a stack (k, ..., m, n)."""
         M, D = averaged(buffers["momentum_buffer"], G, options)
-        D = _orthogonalized(D, options)
+        D = orthogonalized(D, options)
         ratio = rate_adjustment_named(options["adjust_lr_fn"]).ratio(*W.shape[-2:])
         W = descend(W, D, options["lr"], ratio, options["weight_decay"])
         return W, {"momentum_buffer": M}
-
-
-def _orthogonalized(D: Tensor, options: Mapping[str, Any]) -> Tensor:
-    name, steps = options["orthogonalizer"], options["ns_steps"]
-    if name == OF_TORCH:
-        steps = STEPS if steps is None else steps
-        return bfloat16_newton_schulz(D, options["ns_coefficients"], steps, options["eps"])
-    return orthogonalize(D, name, steps, **options["orthogonalizer_parameters"])
-
-
-def _require_orthogonalizer(options: Mapping[str, Any]) -> None:
-    name, steps = options["orthogonalizer"], options["ns_steps"]
-    coefficients, eps = tuple(options["ns_coefficients"]), options["eps"]
-    parameters = options["orthogonalizer_parameters"]
-    if name == OF_TORCH:
-        if len(coefficients) != 3 or not all(map(math.isfinite, coefficients)):
-            raise ValueError(f"ns_coefficients must be three finite numbers, got {coefficients}")
-        require_positive("eps", eps)
-        if steps is not None:
-            require_positive_int("ns_steps", steps)
-        if parameters:
-            raise ValueError(
-                f"orthogonalizer 'torch' has ns_coefficients and eps, "
-                f"got orthogonalizer_parameters={dict(parameters)}"
-            )
-        return
-    if name not in ORTHOGONALIZERS:
-        raise unknown_name("orthogonalizer", name, [OF_TORCH, *ORTHOGONALIZERS])
-    if coefficients != COEFFICIENTS or eps != EPS:
-        raise ValueError(
-            f"ns_coefficients and eps are those of orthogonalizer 'torch', "
-            f"got {coefficients} and {eps} with {name!r}"
-        )
-    ORTHOGONALIZERS[name].polynomials(steps, **parameters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,13 +22,15 @@ class ParameterStack:
         options: of their parameter group.
         group: the index of that group.
         indices: where in the group they are.
-        parameters: k tensors (..., m, n).
+        parameters: k tensors (..., m, n), or (..., n_1, ..., n_d).
+        order: d, of how many last dimensions a member is made.
     """
 
     options: Mapping[str, Any]
     group: int
     indices: tuple[int, ...]
     parameters: tuple[Tensor, ...]
+    order: int = 2
 
     @cached_property
     def weights(self) -> Tensor:
@@ -61,10 +63,11 @@ class ParameterStack:
             f"shape {tuple(bad.shape)}, must be finite, got {int(bad.sum())} NaN or infinite "
             f"entries of {bad.numel()}"
         )
-        if bad.ndim > 2:
-            member = tuple(bad.flatten(-2).any(-1).nonzero()[0].tolist())
+        ensemble = bad.ndim > self.order
+        if ensemble:
+            member = tuple(bad.flatten(-self.order).any(-1).nonzero()[0].tolist())
             message += f", the first of them in ensemble member {member}"
-        members = bad.flatten(1).any(1).nonzero().flatten().tolist() if bad.ndim > 2 else []
+        members = bad.flatten(1).any(1).nonzero().flatten().tolist() if ensemble else []
         raise NotFiniteError(f"{message}, at step {steps[first]}; nothing was updated", members)
 
 
@@ -82,8 +85,13 @@ def by_columns(tensor: Tensor) -> bool:
     return tensor.stride(-2) < tensor.stride(-1)
 
 
-def stacks_of(group: int, options: Mapping[str, Any]) -> Iterator[ParameterStack]:
+def stacks_of(
+    group: int, options: Mapping[str, Any], order_of: Callable[[Tensor], int]
+) -> Iterator[ParameterStack]:
     """The parameters of a group that have gradients, in stacks of those that are alike.
+
+    Args:
+        order_of: of how many last dimensions of a parameter a member is made.
 
     Raises:
         ValueError: for a sparse gradient.
@@ -102,4 +110,4 @@ def stacks_of(group: int, options: Mapping[str, Any]) -> Iterator[ParameterStack
         alike.setdefault(key, []).append(index)
     for indices in alike.values():
         members = tuple(parameters[index] for index in indices)
-        yield ParameterStack(options, group, tuple(indices), members)
+        yield ParameterStack(options, group, tuple(indices), members, order_of(members[0]))

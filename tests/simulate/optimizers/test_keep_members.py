@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -24,6 +25,7 @@ from simulate.optimizers import (
     ScaledGD,
     SpectralDescent,
     Spectron,
+    Tensorion,
     keep_members,
 )
 
@@ -49,6 +51,7 @@ OF_MATRICES = (MemberAdamW, Muon, SpectralDescent)
 KINDS: dict[str, Make] = {
     **{kind.__name__: kind for kind in OF_PAIRS},
     **{kind.__name__: on_factors(kind) for kind in OF_MATRICES},
+    "Tensorion": on_factors(partial(Tensorion, order=2)),
 }
 RATES = [0.01, 0.02, 0.03, 0.04]
 

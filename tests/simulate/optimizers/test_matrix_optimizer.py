@@ -20,6 +20,7 @@ from simulate.optimizers import (
     MemberSGD,
     Muon,
     SpectralDescent,
+    Tensorion,
 )
 
 Make = Callable[..., MatrixOptimizer]
@@ -34,6 +35,7 @@ KINDS: dict[str, Make] = {
     "low-rank muon": lambda params, lr=0.02: LowRankMuon(
         params, lr, rank=1, sketch="gaussian", oversampling=1, nesterov=True, orthogonalizer="muon"
     ),
+    "tensorion": lambda params, lr=0.02: Tensorion(params, lr=lr, order=2),
     "smoothed": lambda params, lr=0.02: SpectralDescent(params, lr, beta=0.5),
 }
 SHAPES = [(5, 7), (8, 3), (5, 7), (2, 3, 6, 6), (8, 3), (18, 20)]

@@ -12,7 +12,7 @@ from torch.nn import Parameter
 
 from geometry.orthogonalizers import ORTHOGONALIZERS
 from geometry.polar import smoothed_msign
-from simulate.optimizers import MatrixOptimizer, Muon, SpectralDescent
+from simulate.optimizers import MatrixOptimizer, Muon, SpectralDescent, Tensorion
 
 Make = Callable[..., MatrixOptimizer]
 
@@ -38,6 +38,7 @@ def alone(make: Make, members: Tensor, gradients: list[Tensor], lr: list[float])
 BATCHED: dict[str, Make] = {
     "torch": lambda params, lr: Muon(params, lr=lr, weight_decay=0.3),
     "torch, no nesterov": lambda params, lr: Muon(params, lr=lr, nesterov=False),
+    "tensorion": lambda params, lr: Tensorion(params, lr=lr, order=2, orthogonalizer="torch"),
 }
 
 
