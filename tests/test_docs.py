@@ -78,7 +78,7 @@ def test_the_example_of_a_claim_holds() -> None:
 
 
 def test_the_example_of_an_optimiser_descends_as_it_says() -> None:
-    _, example = blocks(ROOT / "docs" / "optimizers.md", "python")
+    *_, example = blocks(ROOT / "docs" / "optimizers.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "optimizers", "exec"), names)
     W, start, optimizer = names["W"].detach(), names["start"], names["optimizer"]
@@ -91,7 +91,7 @@ def test_the_example_of_an_optimiser_descends_as_it_says() -> None:
 
 
 def test_the_example_of_tensors_trains_every_parameter() -> None:
-    example, _ = blocks(ROOT / "docs" / "optimizers.md", "python")
+    _, example, _ = blocks(ROOT / "docs" / "optimizers.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "optimizers", "exec"), names)
     stepped = [p for optimizer in names["optimizers"] for p in optimizer.state]
