@@ -11,6 +11,9 @@ from torch import Tensor
 from geometry.errors import require_positive_int
 from simulate.cells import Contestant
 from simulate.schedules import linear_decay
+from simulate.tasks.tensor_models import Entries, Tucker
+
+ENTRIES = Entries()
 
 
 class TensorTask(Protocol):
@@ -35,13 +38,16 @@ def train_tensors(
     *,
     steps: int,
     recorded: Collection[int],
+    model: Entries | Tucker = ENTRIES,
 ) -> Tensor:
-    """Held-out errors of R rates with all of the task's S seeds, from W = 0, at recorded steps.
+    """Held-out errors of R rates with all of the task's S seeds at recorded steps.
 
     Rates rise along a line in the first tenth of the steps, then fall to 0 along one.
 
     Args:
         recorded: numbers of steps taken, T of them, 0 to ``steps``.
+        model: what W is made of, and so what the contestant steps: a list of one tensor of the
+            task's order, from 0, or of a core and the factors.
 
     Returns:
         (R, S, T) float64, in the order of the steps.
@@ -52,16 +58,18 @@ def train_tensors(
     """
     require_positive_int("steps", steps)
     seeds, size = task.seeds, (len(rates), len(task.seeds))
-    W = torch.nn.Parameter(torch.zeros(len(rates) * len(seeds), *task.shape, dtype=torch.float64))
+    parameters = model.begun(task.shape, seeds * len(rates))
     lr = torch.tensor(rates, dtype=torch.float64).repeat_interleave(len(seeds))
-    optimizer = contestant.optimizer([W], lr, seeds * len(rates))
+    optimizer = contestant.optimizer(parameters, lr, seeds * len(rates))
     schedule, curves = linear_decay(steps, steps // 10), []
     for step in range(steps + 1):
+        W = model.tensor(parameters)
         candidates = W.detach().unflatten(0, size)
         if step in recorded:
             curves.append(task.held_out_error(candidates))
         if step < steps:
-            W.grad = task.gradient(candidates, step).flatten(0, 1)
+            optimizer.zero_grad()
+            W.backward(task.gradient(candidates, step).flatten(0, 1))
             for group in optimizer.param_groups:
                 group["lr"] = lr * schedule(step)
             optimizer.step()

@@ -1,0 +1,56 @@
+"""What a tensor is made of when it is trained: its entries, or a core and factors (Tucker)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from simulate.tasks.orthogonal_start import Streams, orthonormal
+from simulate.tasks.planted_tensors import by_mode, require_ranks
+
+
+class Entries:
+    """W itself, (E, n_1, .., n_d), from 0."""
+
+    def begun(self, shape: Sequence[int], seeds: Sequence[int]) -> list[Parameter]:
+        """Of the members with these seeds."""
+        return [Parameter(torch.zeros(len(seeds), *shape, dtype=torch.float64))]
+
+    def tensor(self, parameters: Sequence[Tensor]) -> Tensor:
+        """W (E, n_1, .., n_d)."""
+        return parameters[0]
+
+
+@dataclass(frozen=True)
+class Tucker:
+    """A core (E, r_1, .., r_d) times factors (E, n_k, r_k) along the modes.
+
+    Factors begin orthonormal, uniformly distributed, the core Gaussian with the deviation given:
+    a member's start is a function of its seed.
+
+    Args:
+        ranks: r_1, .., r_d. scale: deviation of the core's entries at the start.
+    """
+
+    ranks: tuple[int, ...]
+    scale: float = 0.1
+
+    def begun(self, shape: Sequence[int], seeds: Sequence[int]) -> list[Parameter]:
+        """The core, then the factors, of the members with these seeds.
+
+        Raises:
+            ValueError: ranks that no tensor of the shape has.
+        """
+        require_ranks(shape, self.ranks)
+        streams = Streams(seeds)
+        core = self.scale * streams.gaussian(*self.ranks)
+        drawn = [streams.gaussian(n, r) for n, r in zip(shape, self.ranks, strict=True)]
+        return [Parameter(core), *(Parameter(orthonormal(vectors)) for vectors in drawn)]
+
+    def tensor(self, parameters: Sequence[Tensor]) -> Tensor:
+        """W (E, n_1, .., n_d)."""
+        return by_mode(parameters[0], parameters[1:])
