@@ -76,35 +76,53 @@ def online_unfolding(G: Tensor, order: int | None = None) -> Tensor:
         ValueError: as ``require_tensors``; NaN or infinite entries.
     """
     order = require_tensors("G", G, order)
-    require_finite("G", G)
     shape, batch = G.shape[-order:], G.shape[:-order]
     known, candidates = unfoldings(order), distinct_unfoldings(shape)
     if len(candidates) == 1 or G.numel() == 0:
+        require_finite("G", G)
         return torch.full(batch, known.index(candidates[0]), dtype=torch.int64, device=G.device)
-    X = G.to(compute_dtype(G.dtype)).reshape(-1, shape[0], shape[1:].numel())
-    X = power_of_two_normalize(X).reshape(-1, *shape)
+    X = G.to(compute_dtype(G.dtype)).reshape(-1, *shape)
+    X, wide, frobenius = _in_range(X)
     ranks = {modes: min(unfolded_shape(shape, modes)) for modes in candidates}
     within = 1 - 8 * max(ranks.values()) * torch.finfo(X.dtype).eps
-    wide = X.double()
-    frobenius = torch.linalg.vector_norm(wide.flatten(1), dim=-1)
     largest, upper = torch.zeros_like(frobenius), {}
     for modes in sorted(candidates, key=lambda modes: -ranks[modes]):
-        upper[modes] = math.sqrt(ranks[modes]) * frobenius
-        if bool((upper[modes] >= largest * within).any()):
-            lower, upper[modes] = _nuclear_bounds(unfold(wide, modes, order), frobenius)
-            largest = torch.maximum(largest, lower)
-    possible = torch.stack([upper[modes] >= largest * within for modes in candidates])
-    norms = possible.to(X.dtype)
-    open_ = possible.sum(0) > 1
-    for place, modes in enumerate(candidates):
-        members = (possible[place] & open_).nonzero().flatten()
+        if bool((math.sqrt(ranks[modes]) * frobenius < largest * within).all()):
+            break
+        lower, upper[modes] = _nuclear_bounds(unfold(wide, modes, order), frobenius)
+        largest = torch.maximum(largest, lower)
+    left = [modes for modes in candidates if modes in upper]
+    possible = torch.stack([upper[modes] for modes in left]) >= largest * within
+    if bool((possible.sum(0) > 1).any()):
+        possible = _settled(X, possible, left, within)
+    # The place of the first that is true, from the end.
+    from_end = possible.int().cummax(0).values.sum(0)
+    places = torch.tensor([known.index(modes) for modes in left], device=G.device)
+    return places[len(left) - from_end].reshape(batch)
+
+
+def _in_range(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """X (B, n_1, ...), scaled by powers of two where squares could leave the range; in float64; its
+    Frobenius norms (B,). ValueError where it is not finite."""
+    wide = X.double()
+    frobenius = torch.linalg.vector_norm(wide.flatten(1), dim=-1)
+    low, high = (float(end) for end in frobenius.aminmax())
+    if low > 1e-120 and high < 1e120:
+        return X, wide, frobenius
+    require_finite("G", X)
+    X = power_of_two_normalize(X.flatten(2)).reshape(X.shape)
+    wide = X.double()
+    return X, wide, torch.linalg.vector_norm(wide.flatten(1), dim=-1)
+
+
+def _settled(X: Tensor, possible: Tensor, left: Sequence[Modes], within: float) -> Tensor:
+    """Which of the possible (T, B) are the largest, by singular values where several are left."""
+    norms, unsettled = possible.to(X.dtype), possible.sum(0) > 1
+    for place, modes in enumerate(left):
+        members = (possible[place] & unsettled).nonzero().flatten()
         if len(members):
-            norms[place, members] = _nuclear(unfold(X[members], modes, order))
-    best = norms.amax(0)
-    chosen = torch.zeros(len(X), dtype=torch.int64, device=G.device)
-    for place, modes in reversed([*enumerate(candidates)]):
-        chosen[possible[place] & (norms[place] >= best * within)] = known.index(modes)
-    return chosen.reshape(batch)
+            norms[place, members] = _nuclear(unfold(X[members], modes, X.ndim - 1))
+    return possible & (norms >= norms.amax(0) * within)
 
 
 def by_unfolding(chosen: Tensor, order: int) -> Iterator[tuple[Modes, Tensor]]:

@@ -205,6 +205,7 @@ def test_the_sweep_example_tunes_every_line(capsys: pytest.CaptureFixture[str]) 
         ("uniform-spectral-growth.md", {"usg"}),
         ("lora-muon.md", {"lora-muon", "spectron", "lora-rite"}),
         ("low-rank-orthogonalization.md", {"low-rank", "nesterov", "practical"}),
+        ("tensorion.md", {"tensorion"}),
     ],
 )
 def test_the_paper_s_page_has_every_claim(name: str, papers: set[str]) -> None:

@@ -84,6 +84,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "shares": {256: (1.0,), 1024: (1 / 16,)}, "rounds": {256: 7, 1024: 2}, "exact_up_to": 0,
         "counted_shapes": ((9, 14),), "counted_ranks": (3,),
     },
+    "tensorion.lmo-optimal": {"seeds": 1, "drawn": 50},
+    "tensorion.equivariance": {"seeds": 3},
+    "tensorion.norm-bounds": {"seeds": 1, "shapes": ((3, 3, 3), (3, 2, 2, 2))},
+    "tensorion.dimension-bound": {"seeds": 1},
+    "tensorion.order-2-is-muon": {"seeds": 1, "steps": 3},
+    "tensorion.descent": {"seeds": 12, "steps": 6},
+    "tensorion.online-vs-offline": {"seeds": 6, "runs": 1, "steps": 12},
 }  # fmt: skip
 
 

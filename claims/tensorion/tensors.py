@@ -1,0 +1,50 @@
+"""What the claims on tensors share: nuclear norms by unfolding, rotations, planted tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from claims.measuring.draws import gaussian
+from geometry.unfolding import unfold, unfoldings
+
+PAPER = "tensorion"
+REFERENCE = "arXiv 2606.25975"
+RECONSTRUCTED = f"{REFERENCE}; the norm is reconstructed from second-hand descriptions"
+
+
+def nuclear_norms(G: Tensor, order: int) -> Tensor:
+    """||G_tau||_* of every unfolding by its own SVD, (T, ...)."""
+    return torch.stack(
+        [torch.linalg.svdvals(unfold(G, modes, order)).sum(-1) for modes in unfoldings(order)]
+    )
+
+
+def spectral_norms(X: Tensor, order: int) -> Tensor:
+    """||X_tau||_2 of every unfolding, (T, ...)."""
+    return torch.stack(
+        [torch.linalg.matrix_norm(unfold(X, modes, order), 2) for modes in unfoldings(order)]
+    )
+
+
+def by_modes(G: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """G (E, n_1, ..., n_d) times a matrix (E, p_k, n_k) along each of its modes."""
+    for mode, matrix in enumerate(matrices, start=1):
+        moved = G.movedim(mode, 1)
+        G = (matrix @ moved.flatten(2)).reshape(len(G), -1, *moved.shape[2:]).movedim(1, mode)
+    return G
+
+
+def rotations(seeds: Iterable[int], sizes: Sequence[int], stream: int = 0) -> list[Tensor]:
+    """An orthogonal matrix (E, n, n) of every size."""
+    return [
+        torch.linalg.qr(gaussian(seeds, size, size, stream=stream + place)).Q
+        for place, size in enumerate(sizes)
+    ]
+
+
+def inner(X: Tensor, Y: Tensor) -> Tensor:
+    """<X, Y> of tensors (E, n_1, ..., n_d)."""
+    return (X * Y).flatten(1).sum(-1)
