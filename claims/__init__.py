@@ -18,6 +18,7 @@ def __getattr__(name: str) -> Registry:
         lora_muon,
         low_rank_orthogonalization,
         tensorion,
+        riemannlora,
         uniform_spectral_growth,
     )
     from claims.registry import Registry
@@ -28,6 +29,7 @@ def __getattr__(name: str) -> Registry:
             *lora_muon.CLAIMS,
             *low_rank_orthogonalization.CLAIMS,
             *tensorion.CLAIMS,
+            *riemannlora.CLAIMS,
         ]
     )
     globals()["REGISTRY"] = registry
