@@ -17,8 +17,8 @@ def __getattr__(name: str) -> Registry:
     from claims import (
         lora_muon,
         low_rank_orthogonalization,
-        tensorion,
         riemannlora,
+        tensorion,
         uniform_spectral_growth,
     )
     from claims.registry import Registry

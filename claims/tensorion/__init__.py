@@ -1,6 +1,6 @@
 """Tensorion: A Tensor-Aware Generalization of the Muon Optimizer, arXiv 2606.25975."""
 
-from claims.tensorion import choice, descent, lmo, matrices, norms
+from claims.tensorion import choice, convergence, descent, lmo, matrices, norms
 
 CLAIMS = (
     *lmo.CLAIMS,
@@ -8,4 +8,5 @@ CLAIMS = (
     *matrices.CLAIMS,
     *descent.CLAIMS,
     *choice.CLAIMS,
+    *convergence.CLAIMS,
 )
