@@ -5,7 +5,14 @@ Framework for Ambiguity-Free LoRA Optimization, arXiv 2507.12142; its second ver
 Riemannion.
 """
 
-from claims.riemannlora import first_step, fixed_rank, one_backward, optimal_start, riemannion
+from claims.riemannlora import (
+    finetune,
+    first_step,
+    fixed_rank,
+    one_backward,
+    optimal_start,
+    riemannion,
+)
 
 CLAIMS = (
     *fixed_rank.CLAIMS,
@@ -13,4 +20,5 @@ CLAIMS = (
     *one_backward.CLAIMS,
     *first_step.CLAIMS,
     *riemannion.CLAIMS,
+    *finetune.CLAIMS,
 )
