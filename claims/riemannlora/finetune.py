@@ -133,12 +133,17 @@ def _remarks(runs: Contest) -> tuple[str, ...]:
 
 
 def _arrays(runs: Contest) -> dict[str, NDArray[Any]]:
-    """Of C contestants: ``curves`` (C, S, T) at the best rates, ``rates`` (C,) these."""
+    """Of C contestants: ``curves`` (C, S, T) at the best rates, ``bands`` (C, T, 3) their means and
+    intervals, ``best_rates`` (C,); ``excess`` (C, 3), of the loss at the end over Riemannion's.
+    """
     every = runs.contestants
+    ours = every[OURS].losses
     return {
         "contestants": np.array(list(every)),
         "steps": runs.steps,
         "curves": np.stack([each.seen.T for each in every.values()]),
+        "bands": np.array([[_interval(x) for x in each.seen] for each in every.values()]),
+        "excess": np.array([_interval(each.losses - ours) for each in every.values()]),
         "start": np.array(runs.start_loss),
         "entropy_rate": np.array(runs.entropy_rate),
         "targets": _targets(runs),

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
-from claims.measuring.intervals import Array, mean_with_interval
+from claims.measuring.intervals import Array, geometric_mean_with_interval, mean_with_interval
 from claims.measuring.tuned import steps_to
 from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
 from claims.tensorion.arenas import Arena, Ran, completion, digits, regression, run_in
@@ -163,10 +163,14 @@ def check_convergence(setting: Setting) -> Evidence:
 
 
 def _recorded(task: str, arena: Arena, ran: Mapping[str, Ran], found: Array) -> dict[str, Array]:
-    """Of C contestants: curves (C, S, T) at the best rates, (C,) these, losses beside (C, 2, S)."""
+    """Of C contestants: curves (C, S, T) at the best rates, ``bands`` (C, T, 3) their geometric
+    means and the ends of these' intervals, (C,) the rates, losses beside them (C, 2, S)."""
     return {
         f"steps, {task}": arena.steps,
         f"curves, {task}": np.stack([each.curves for each in ran.values()]),
+        f"bands, {task}": np.array(
+            [[geometric_mean_with_interval(x) for x in each.curves.T] for each in ran.values()]
+        ),
         f"best rates, {task}": np.array([each.tuned.rate for each in ran.values()]),
         f"off, {task}": np.stack([each.off for each in ran.values()]),
         f"targets, {task}": _targets(ran),
