@@ -31,10 +31,11 @@ MARGIN = 0.01
 
 def tensorion(parameters: list[Tensor], lr: Tensor, unfolding: Any = "online") -> Optimizer:
     """Every parameter (E, ...) a tensor of all dimensions but the first."""
-    groups = [{"params": [p], "order": p.ndim - 1} for p in parameters]
     # A matrix has one unfolding.
-    for group in groups:
-        group["unfolding"] = unfolding if group["order"] > 2 else "online"
+    groups = [
+        {"params": [p], "order": p.ndim - 1, "unfolding": unfolding if p.ndim > 3 else "online"}
+        for p in parameters
+    ]
     return Tensorion(groups, lr=lr, **OPTIONS)
 
 
