@@ -26,6 +26,8 @@ from figures import (
     sketched_pretraining,
     step_time,
     tangent_share,
+    tensor_norms,
+    unfolding_choice,
 )
 from figures.figure import Figure
 
@@ -53,4 +55,6 @@ FIGURES: tuple[Figure, ...] = (
     crossover.FIGURE,
     sketched_pretraining.FIGURE,
     gradient_spectra.FIGURE,
+    tensor_norms.FIGURE,
+    unfolding_choice.FIGURE,
 )

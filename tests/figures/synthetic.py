@@ -14,6 +14,7 @@ from tests.figures import (
     synthetic_pairs,
     synthetic_pretraining,
     synthetic_sketches,
+    synthetic_tensors,
 )
 
 Array = NDArray[Any]
@@ -255,6 +256,7 @@ EVIDENCE = {
     **synthetic_cost.EVIDENCE,
     **synthetic_pretraining.EVIDENCE,
     **synthetic_heavy_tails.EVIDENCE,
+    **synthetic_tensors.EVIDENCE,
 }
 
 

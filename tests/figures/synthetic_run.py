@@ -131,6 +131,18 @@ STATEMENTS = {
         "Low-rank Muon trains as well as Muon",
         r"With $l$ from $m/8$ to $m$ it attains a loss equal to or lower than Muon's.",
     ),
+    "tensorion.lmo-optimal": (
+        "The step is the best in the unit ball of the norm",
+        r"$\langle G, S\rangle = \max_\tau \|G_\tau\|_*$.",
+    ),
+    "tensorion.norm-bounds": (
+        "The norm lies between two others",
+        r"$\|X\|_\sigma \le N(X) \le \min_\tau \|X_\tau\|_2$.",
+    ),
+    "tensorion.online-vs-offline": (
+        "What it costs to choose the unfolding once for all",
+        r"$N^*(G) \le \sqrt{r^*}\, \|G_{\tau^*}\|_*$.",
+    ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"
