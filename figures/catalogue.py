@@ -16,6 +16,7 @@ from figures import (
     l2,
     locally_optimal_start,
     lockstep,
+    manifold_finetuning,
     order_boundary,
     orthogonalizer_error,
     rates_by_rank,
@@ -28,6 +29,9 @@ from figures import (
     sketched_pretraining,
     step_time,
     tangent_share,
+    tensor_convergence,
+    tensor_norms,
+    unfolding_choice,
 )
 from figures.figure import Figure
 
@@ -57,4 +61,8 @@ FIGURES: tuple[Figure, ...] = (
     gradient_spectra.FIGURE,
     locally_optimal_start.FIGURE,
     riemannion_spectrum.FIGURE,
+    tensor_norms.FIGURE,
+    unfolding_choice.FIGURE,
+    tensor_convergence.FIGURE,
+    manifold_finetuning.FIGURE,
 )

@@ -18,7 +18,7 @@ from geometry.unfolding import fold, unfolded_shape, unfoldings
 BOUND = "N*(G) / ||G_tau*||_* over sqrt(r*), largest"
 USUAL = "||G_tau*||_* over that of the usual flattening, Gaussian, mean"
 LOSS = "N*(G) / ||G_tau*||_* - 1, Gaussian, mean"
-TUCKER = "N*(G) / ||G_tau*||_*, Tucker rank 4, largest"
+TUCKER = "N*(G) / ||G_tau*||_*, Tucker rank 4, mean"
 KERNEL, STEM = (64, 32, 3, 3), (128, 3, 7, 7)
 MATRIX, MATRIX_STEM = (64, 288), (128, 147)
 TUCKER_RANK = 4
@@ -61,7 +61,7 @@ def _between(setting: Setting, kernel: Sequence[int], stem: Sequence[int]) -> Ev
             Measurement(BOUND, float(torch.cat(shares).max()), "<=", 1 + 1e-12),
             Measurement(LOSS, float(loss.mean()) - 1, "<=", 0.0014),
             Measurement(USUAL, float(usual.mean()), "within", _near(1.175)),
-            Measurement(TUCKER, float(tucker.max()), "within", _near(1.58)),
+            Measurement(TUCKER, float(tucker.mean()), "within", _near(1.58)),
         ),
         remarks=(
             f"Gaussian gradients lose up to {float(loss.max()) - 1:.2%}; Tucker rank "
@@ -123,13 +123,13 @@ CLAIMS = (
             r"$N^*(G) \le \sqrt{r^*}\, \|G_{\tau^*}\|_*$. On Gaussian gradients of 64 x 32 x 3 x 3 "
             r"the two differ by .14 % at most on average, and the unfolding $\{0, 2\}$ has 1.175 "
             r"times the nuclear norm of the usual 64 x 288; on Tucker rank 4, 128 x 3 x 7 x 7, "
-            r"they differ by a factor up to 1.58."
+            r"they differ by a factor of 1.58."
         ),
         reference=f"{RECONSTRUCTED}; the ablation of online and offline, whose numbers are ours",
         source="derived",
         setup="as stated, Gaussian core in Haar bases; the bound also where it is attained",
-        criterion="the bound to round-off; the factors to 5 %; the loss on Gaussian gradients as "
-        "a mean over the seeds, single ones lose more",
+        criterion="the bound to round-off; factors, means over the seeds, to 5 %; the loss on "
+        "Gaussian gradients as a mean as well, single ones lose more",
         check=check_between,
         controls={"matrices": control_matrix},
         tiers={

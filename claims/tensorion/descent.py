@@ -131,6 +131,6 @@ CLAIMS = (
         "no run above its own",
         check=check_descent,
         controls={"a quarter of L": control_quarter},
-        tiers={"quick": {"seeds": 24, "steps": 20}, "full": {"seeds": 200, "steps": 400}},
+        tiers={"quick": {"seeds": 24, "steps": 20}, "full": {"seeds": 100, "steps": 400}},
     ),
 )

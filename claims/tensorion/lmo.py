@@ -30,6 +30,8 @@ Array = NDArray[np.float64]
 SHAPES = ((2, 3, 4), (3, 3, 3), (3, 2, 2, 2))
 GAP, UNIT = "relative gap to the convex optimum, largest", "min ||S_tau||_2 - 1, largest"
 DRAWS = 3000
+# Of the histogram of what random extreme points are worth.
+EDGES = np.linspace(-1, 1, 61)
 # Of all the solver's values are worth.
 SOLVED = 1e-9
 
@@ -65,7 +67,7 @@ def check_lmo(setting: Setting) -> Evidence:
         shares.append(_padded(nuclear_norms(G, order).numpy() / best[-1]))
         rivals.append(_in_the_smaller_ball(hull, G) / best[-1])
         seed = setting.seed + number
-        extremes.append((_values_of_extremes(G, seed, setting["drawn"]) / best[-1]).ravel())
+        extremes.append(_values_of_extremes(G, seed, setting["drawn"]) / best[-1])
     return Evidence(
         (
             _gap(np.stack(values), np.stack(best)),
@@ -75,7 +77,9 @@ def check_lmo(setting: Setting) -> Evidence:
             "shapes": np.array([" x ".join(map(str, shape)) for shape in SHAPES]),
             "unfoldings": np.stack(shares),
             "max_norm": np.stack(rivals),
-            "extremes": np.stack(extremes),
+            "best_extremes": np.stack([values.max(0) for values in extremes]),
+            "edges": EDGES,
+            "extremes": np.stack([np.histogram(values, EDGES)[0] for values in extremes]),
         },
         (
             f"the best point of the max-norm ball is worth {_range(np.stack(rivals))} of it; "

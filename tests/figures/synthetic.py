@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.figures import (
+    synthetic_contests,
     synthetic_cost,
     synthetic_finetuning,
     synthetic_heavy_tails,
@@ -15,6 +16,7 @@ from tests.figures import (
     synthetic_pretraining,
     synthetic_riemannlora,
     synthetic_sketches,
+    synthetic_tensors,
 )
 
 Array = NDArray[Any]
@@ -255,8 +257,10 @@ EVIDENCE = {
     **synthetic_sketches.EVIDENCE,
     **synthetic_riemannlora.EVIDENCE,
     **synthetic_cost.EVIDENCE,
+    **synthetic_contests.EVIDENCE,
     **synthetic_pretraining.EVIDENCE,
     **synthetic_heavy_tails.EVIDENCE,
+    **synthetic_tensors.EVIDENCE,
 }
 
 

@@ -143,6 +143,26 @@ STATEMENTS = {
         "Riemannion's direction is nearly orthogonal",
         r"Its singular values always lie in $(0.9, 1.1)$.",
     ),
+    "tensorion.lmo-optimal": (
+        "The step is the best in the unit ball of the norm",
+        r"$\langle G, S\rangle = \max_\tau \|G_\tau\|_*$.",
+    ),
+    "tensorion.norm-bounds": (
+        "The norm lies between two others",
+        r"$\|X\|_\sigma \le N(X) \le \min_\tau \|X_\tau\|_2$.",
+    ),
+    "tensorion.online-vs-offline": (
+        "What it costs to choose the unfolding once for all",
+        r"$N^*(G) \le \sqrt{r^*}\, \|G_{\tau^*}\|_*$.",
+    ),
+    "tensorion.convergence": (
+        "Tensorion beside Muon on the flattened tensor and AdamW",
+        "It needs fewer steps, and loses less beside its best rate.",
+    ),
+    "riemannlora.finetune": (
+        "Fine-tuning on the manifold of rank r",
+        "Riemannion comes to a lower loss, and in fewer steps to a target.",
+    ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"
