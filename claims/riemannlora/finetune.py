@@ -205,8 +205,8 @@ CLAIMS = (
         controls={"a tenth of the rate": control_rate},
         tiers={
             "full": {
-                "seeds": 6, "tokens": 100_000, "length": 32, "width": 32, "depth": 1, "batch": 8,
-                "pretraining": 200, "steps": 100, "recorded": 13, "evaluation": 2048,
+                "seeds": 10, "tokens": 100_000, "length": 32, "width": 32, "depth": 1, "batch": 8,
+                "pretraining": 200, "steps": 100, "recorded": 26, "evaluation": 2048,
                 "start_batch": 32, "rates": (0.03, 0.1, 0.3, 1.0, 3.0), "refinements": 1,
             },
         },
