@@ -158,12 +158,9 @@ def check_convergence(setting: Setting) -> Evidence:
         found = _differences(arena, ran, RIVALS)
         differences.append(found)
         remarks.extend(_told(task, ran, found))
-        counter |= {
-            f"{task}: {_factor(each[0])} times as many steps as {rival}": mean_with_interval(
-                each[0]
-            )[1]
-            for rival, each in zip(RIVALS, found, strict=True)
-        }
+        for rival, (speed, *_) in zip(RIVALS, found, strict=True):
+            told = f"{task}: {_factor(speed)} times as many steps as {rival}"
+            counter[told] = mean_with_interval(speed)[1]
         arrays |= _recorded(task, arena, ran, found)
     arrays["tasks"] = np.array(list(arenas))
     every, worst = np.concatenate(differences), max(counter, key=lambda told: counter[told])

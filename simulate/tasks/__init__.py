@@ -23,6 +23,7 @@ from simulate.tasks.planted_tensors import planted_tensors
 from simulate.tasks.shakespeare import tiny_shakespeare
 from simulate.tasks.synthetic_language import BracketLanguage, synthetic_corpus
 from simulate.tasks.tensor_completion import TensorCompletion
+from simulate.tasks.tensor_models import Entries, Tucker
 from simulate.tasks.tensor_regression import TensorRegression
 from simulate.tasks.transformer import CharacterTransformer, ParameterRoles
 
@@ -36,6 +37,7 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "Digits",
+    "Entries",
     "ImageClassifier",
     "Iterates",
     "LabelledImages",
@@ -49,6 +51,7 @@ __all__ = [
     "TensorCompletion",
     "TensorRegression",
     "Textures",
+    "Tucker",
     "UnknownCharactersError",
     "UnreadableCorpusError",
     "evaluation_windows",

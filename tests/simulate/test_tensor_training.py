@@ -9,7 +9,7 @@ import torch
 
 from simulate.cells import Contestant
 from simulate.optimizers import MemberAdamW
-from simulate.tasks import TensorCompletion, TensorRegression
+from simulate.tasks import TensorCompletion, TensorRegression, Tucker
 from simulate.tensor_training import train_tensors
 
 ADAMW = Contestant("AdamW", MemberAdamW, {"weight_decay": 0.0})
@@ -35,6 +35,19 @@ def test_regression_is_learnt_and_entries_that_are_not_seen_are_left() -> None:
     completion = TensorCompletion((3, 4, 5), (2, 2, 2), range(3), share=0.5)
     left = train_tensors(completion, ADAMW, (0.05,), **options)
     assert left.flatten().tolist() == pytest.approx([1.0] * 3)
+
+
+def test_a_tucker_model_completes_and_members_are_alone() -> None:
+    options: dict[str, Any] = {"steps": 150, "recorded": (0, 150), "model": Tucker((2, 3, 3))}
+    shape, ranks = (6, 7, 8), (2, 2, 2)
+    together = train_tensors(
+        TensorCompletion(shape, ranks, [1, 2], share=0.4), ADAMW, (0.03, 0.1), **options
+    )
+    assert float(together[1, :, 1].max()) < 0.1
+    alone = train_tensors(TensorCompletion(shape, ranks, [2], share=0.4), ADAMW, (0.1,), **options)
+    assert together[1, 1].tolist() == pytest.approx(alone[0, 0].tolist(), rel=1e-6)
+    with pytest.raises(ValueError, match="ranks: one a mode"):
+        Tucker((9, 2, 2)).begun((3, 4, 5), [0])
 
 
 def test_a_run_without_steps_is_refused() -> None:

@@ -19,6 +19,7 @@ from claims.tensorion.arenas import Arena, Ran
 from claims.tensorion.convergence import ADAMW, FLAT, OURS
 from simulate.cells import Contestant
 from simulate.schedules import linear_decay
+from simulate.tasks import TensorRegression
 from simulate.tuning import Protocol, Tuning
 
 TRAINED = ("tensorion.convergence",)
@@ -87,7 +88,7 @@ def test_muon_on_the_flattened_tensor_is_muon() -> None:
     arena = arenas.regression(tiny(), (3, 4, 2), (2, 2, 2))
     flat = arena.train(convergence.CONTESTANTS[FLAT], (0.03,))
     # Of the same numbers as a matrix.
-    task = arenas.TensorRegression(
+    task = TensorRegression(
         (3, 4, 2), (2, 2, 2), tiny().seeds(2), samples=48, noise=0.1, condition=100.0, batch_size=64
     )
     W = torch.nn.Parameter(torch.zeros(2, 3, 8, dtype=torch.float64))
