@@ -13,6 +13,7 @@ import torch
 from claims import REGISTRY
 from claims.registry import Verdict
 from claims.running.one import run_claim
+from claims.subject import load_subject
 from geometry.flops import low_rank_msign_flops, orthogonalize_flops
 from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
 from geometry.polar import msign
@@ -189,6 +190,20 @@ def test_the_sweep_example_tunes_every_line(capsys: pytest.CaptureFixture[str]) 
     assert [curve.line.architecture.rank for curve in curves] == [2, 4, 2, 4]
     assert all(curve.losses.shape == (len(curve.rates), 6) for curve in curves)
     assert capsys.readouterr().out.count("LoRA-Muon") == 2
+
+
+def test_the_optimisers_of_the_example_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = blocks(ROOT / "docs" / "checking-your-optimiser.md", "python")
+    (tmp_path / "my_optimizers.py").write_text(example, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    claim = REGISTRY["lora-rite.gauge"]
+    verdicts = {
+        name: run_claim(claim, "quick", 0, subject=load_subject(f"my_optimizers:{name}")).verdict
+        for name in ("plain_adam", "scaled")
+    }
+    assert verdicts == {"plain_adam": Verdict.FAILS, "scaled": Verdict.HOLDS}
 
 
 @pytest.mark.parametrize(

@@ -215,13 +215,14 @@ CLAIMS = (
         tiers={
             "quick": {
                 "sizes": (1024, 2048),
-                "ranks": (4, 16, 64),
-                "rounds": {4: 31, 16: 101, 64: 31},
+                "ranks": (16, 64),
+                "rounds": {16: 101, 64: 31},
                 "dense_up_to": 1024,
                 "dense_rounds": 2,
             },
             "full": {
                 "sizes": (1024, 2048, 4096),
+                "ranks": (4, 16, 64),
                 "rounds": {4: 101, 16: 301, 64: 101},
                 "dense_up_to": 4096,
             },
