@@ -17,6 +17,7 @@ def __getattr__(name: str) -> Registry:
     from claims import (
         lora_muon,
         low_rank_orthogonalization,
+        riemannlora,
         tensorion,
         uniform_spectral_growth,
     )
@@ -28,6 +29,7 @@ def __getattr__(name: str) -> Registry:
             *lora_muon.CLAIMS,
             *low_rank_orthogonalization.CLAIMS,
             *tensorion.CLAIMS,
+            *riemannlora.CLAIMS,
         ]
     )
     globals()["REGISTRY"] = registry

@@ -182,6 +182,16 @@ def test_the_fine_tuning_example_goes_on_from_it(
     assert all(bool((later[..., 0] > sooner[..., 0]).all()) for sooner, later in pairwise(spectra))
 
 
+def test_the_example_of_a_start_leaves_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks(ROOT / "docs" / "riemannlora.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "riemannlora", "exec"), names)
+    change, _, values = capsys.readouterr().out.partition(" ")
+    assert abs(float(change)) <= 1e-14
+    assert values.startswith("tensor([")
+    assert [start.B.shape for start in names["starts"]] == [(48, 4), (32, 4)]
+
+
 def test_the_sweep_example_tunes_every_line(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = blocks(ROOT / "docs" / "sweeps.md", "python")
     names: dict[str, Any] = {}
@@ -213,6 +223,7 @@ def test_the_optimisers_of_the_example_are_judged(
         ("lora-muon.md", {"lora-muon", "spectron", "lora-rite"}),
         ("low-rank-orthogonalization.md", {"low-rank", "nesterov", "practical"}),
         ("tensorion.md", {"tensorion"}),
+        ("riemannlora.md", {"riemannlora"}),
     ],
 )
 def test_the_paper_s_page_has_every_claim(name: str, papers: set[str]) -> None:

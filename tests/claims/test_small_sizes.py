@@ -91,6 +91,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "tensorion.order-2-is-muon": {"seeds": 1, "steps": 3},
     "tensorion.descent": {"seeds": 12, "steps": 6},
     "tensorion.online-vs-offline": {"seeds": 6, "runs": 1, "steps": 12},
+    "riemannlora.projection": {"seeds": 2},
+    "riemannlora.retraction-order": {"seeds": 2},
+    "riemannlora.loi-optimal": {"seeds": 2, "draws": 128},
+    "riemannlora.loi-loss-unchanged": {"seeds": 3},
+    "riemannlora.rsvd": {"seeds": 32},
+    "riemannlora.one-backward": {"seeds": 3},
+    "riemannlora.loi-gain": {"seeds": 32},
+    "riemannlora.riemannion-bounds": {"seeds": 2},
+    "riemannlora.riemannion-spectrum": {"seeds": 3, "sizes": (8, 64), "steps": 30},
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from tests.figures import (
     synthetic_heavy_tails,
     synthetic_pairs,
     synthetic_pretraining,
+    synthetic_riemannlora,
     synthetic_sketches,
     synthetic_tensors,
 )
@@ -253,6 +254,7 @@ EVIDENCE = {
     **synthetic_pairs.EVIDENCE,
     **synthetic_finetuning.EVIDENCE,
     **synthetic_sketches.EVIDENCE,
+    **synthetic_riemannlora.EVIDENCE,
     **synthetic_cost.EVIDENCE,
     **synthetic_pretraining.EVIDENCE,
     **synthetic_heavy_tails.EVIDENCE,
