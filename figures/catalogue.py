@@ -59,10 +59,10 @@ FIGURES: tuple[Figure, ...] = (
     crossover.FIGURE,
     sketched_pretraining.FIGURE,
     gradient_spectra.FIGURE,
-    locally_optimal_start.FIGURE,
-    riemannion_spectrum.FIGURE,
     tensor_norms.FIGURE,
     unfolding_choice.FIGURE,
     tensor_convergence.FIGURE,
+    locally_optimal_start.FIGURE,
+    riemannion_spectrum.FIGURE,
     manifold_finetuning.FIGURE,
 )

@@ -296,7 +296,7 @@ CLAIMS = (
         paper=PAPER,
         title="Riemannion's direction is nearly orthogonal",
         statement=(
-            r"The singular values of $\tilde M = P(\mathrm{Ortho}_r(M))$ always lie in "
+            r"The singular values of $P(\mathrm{Ortho}_r(M))$ always lie in "
             r"$(0.9, 1.1)$."
         ),
         reference=f"{REFERENCE}, Section 4",

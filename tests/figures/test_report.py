@@ -182,12 +182,12 @@ def test_each_figure_stands_once_beside_the_first_claim_it_reads(html: str, page
         "figure-crossover",
         "figure-sketched-pretraining",
         "figure-gradient-spectra",
-        "figure-locally-optimal-start",
-        "figure-riemannion-spectrum",
-        "figure-manifold-finetuning",
         "figure-tensor-norms",
         "figure-unfolding-choice",
         "figure-tensor-convergence",
+        "figure-locally-optimal-start",
+        "figure-riemannion-spectrum",
+        "figure-manifold-finetuning",
     ]
     for figure in FIGURES:
         assert f'id="figure-{figure.name}"' in card(html, figure.claims[0])
