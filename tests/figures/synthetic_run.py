@@ -107,6 +107,10 @@ STATEMENTS = {
         "A step is faster than the QR forms",
         r"At $r \ge 16$ a step takes less time than one by QR.",
     ),
+    "riemannlora.gauge": (
+        "Runs on the manifold do not depend on the gauge",
+        r"From $(BC, C^{-1}A)$ they reach the same product as from $(B, A)$.",
+    ),
     "low-rank.orthogonaliser-table": (
         "How far from one each orthogonaliser leaves singular values",
         r"$\max_{s \in [10^{-3}, 1]} |1 - \phi_k(s)|$ after $k$ steps.",
