@@ -50,6 +50,7 @@ Examples:
   python paper_checks.py --only 'usg.*-first'        claims by pattern
   python paper_checks.py --tier full --jobs 8        tighter statistics, eight processes
   python paper_checks.py --resume                    go on with a run that was stopped
+  python paper_checks.py --subject torch.optim:Adam  which statements another optimiser satisfies
   python paper_checks.py list                        what can be run
   python paper_checks.py show usg.equal-rate         one claim: statement, derivation, evidence
 
@@ -87,6 +88,15 @@ def run(
         int | None,
         typer.Option("--jobs", metavar="N", help="Processes.  [default: number of cores]"),
     ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            metavar="MODULE:NAME",
+            help="An optimiser of yours, asked the claims that are about any of its kind: a class "
+            "or a function of (pairs, lr) or (params, lr).  [--out: out/MODULE.NAME]",
+        ),
+    ] = None,
     out: Out = Path("out"),
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what a stopped run in --out has recorded.")
@@ -102,8 +112,12 @@ def run(
         _usage(f"unknown tier {tier!r}; expected one of {', '.join(TIERS)}{hint}", "--tier")
     if jobs is not None and jobs < 1:
         _usage(f"expected at least 1, got {jobs}", "--jobs")
+    source = context.get_parameter_source("out")
+    if subject is not None and source is not None and source.name == "DEFAULT":
+        # The papers' own results stay what they are.
+        out = out / subject.replace(":", ".")
     _require_writable(out)
-    raise typer.Exit(_run(only or [], paper, tier, seed, jobs or _cores(), out, resume))
+    raise typer.Exit(_run(only or [], paper, tier, seed, jobs or _cores(), subject, out, resume))
 
 
 @app.command("list")
@@ -147,7 +161,14 @@ def main() -> None:
 
 
 def _run(
-    only: list[str], paper: str | None, tier: str, seed: int, jobs: int, out: Path, resume: bool
+    only: list[str],
+    paper: str | None,
+    tier: str,
+    seed: int,
+    jobs: int,
+    subject: str | None,
+    out: Path,
+    resume: bool,
 ) -> int:
     from claims.results import Recorder, read_results
     from claims.results.provenance import kept_claims, resumed, run_header, settled
@@ -158,10 +179,10 @@ def _run(
     from claims.terminal.verdict_table import counts, surprise, verdict_table
 
     console, start = _console(), time.perf_counter()
-    registry = _registry()
+    registry = _registry() if subject is None else _about(subject, console)
     chosen = _select(registry, only, paper)
     order = [claim.id for claim in registry]
-    header = run_header(tier, seed, jobs, shlex.join(["paper_checks.py", *sys.argv[1:]]))
+    header = run_header(tier, seed, jobs, shlex.join(["paper_checks.py", *sys.argv[1:]]), subject)
     kept: tuple[Recorded, ...] = ()
     if resume and (out / "results.json").exists():
         with _usage_errors("--resume"):
@@ -193,6 +214,7 @@ def _run(
                 registry=REGISTRY_MODULE,
                 expected_seconds=_previous_seconds(out, tier),
                 store=cells,
+                subject=subject,
             )
     except KeyboardInterrupt:
         stand = f"{len(recorder.results)} claims stand in {out}"
@@ -221,6 +243,19 @@ def _registry() -> Registry:
     from claims.selection import load_registry
 
     return load_registry(REGISTRY_MODULE)
+
+
+def _about(subject: str, console: Console) -> Registry:
+    """The claims that can be asked of the optimiser under test."""
+    from claims.subject import about_subjects, load_subject
+
+    with _usage_errors("--subject"):
+        loaded = load_subject(subject)
+    registry = about_subjects(_registry(), loaded)
+    origin = f" ({loaded.origin})" if loaded.origin else ""
+    told = f"Under test: {subject}{origin}, of {loaded.takes}; {len(registry)} claims are about it."
+    console.print(Text(told), soft_wrap=True)
+    return registry
 
 
 def _select(registry: Registry, only: list[str], paper: str | None) -> tuple[Claim, ...]:

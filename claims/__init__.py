@@ -14,7 +14,12 @@ def __getattr__(name: str) -> Registry:
     """Assemble ``REGISTRY`` when it is first asked for: reading results needs no paper's module."""
     if name != "REGISTRY":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from claims import lora_muon, low_rank_orthogonalization, uniform_spectral_growth
+    from claims import (
+        lora_muon,
+        low_rank_orthogonalization,
+        riemannlora,
+        uniform_spectral_growth,
+    )
     from claims.registry import Registry
 
     registry = Registry(
@@ -22,6 +27,7 @@ def __getattr__(name: str) -> Registry:
             *uniform_spectral_growth.CLAIMS,
             *lora_muon.CLAIMS,
             *low_rank_orthogonalization.CLAIMS,
+            *riemannlora.CLAIMS,
         ]
     )
     globals()["REGISTRY"] = registry

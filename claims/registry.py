@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -21,6 +22,10 @@ from geometry.names import unknown_name
 
 Relation = Literal["<=", ">=", "within"]
 Source = Literal["paper", "derived", "related"]
+# What an optimiser is given: pairs (B, A), or parameters.
+Takes = Literal["pairs", "params"]
+# [(B, A), ...] or [W, ...], lr and options to an optimiser.
+Make = Callable[..., Any]
 TIERS = ("quick", "full", "paper")
 
 
@@ -143,12 +148,15 @@ class Setting:
 
     ``seed`` is derived from the claim's id and the run's seed, so a verdict depends neither on
     the order of claims nor on which of them were chosen.
+
+    ``subject`` makes the optimiser under test, in a run that has one.
     """
 
     tier: str
     seed: int
     sizes: Mapping[str, Any]
     means: Means = ALONE
+    subject: Make | None = None
 
     def __getitem__(self, size: str) -> Any:
         if size not in self.sizes:
@@ -158,6 +166,13 @@ class Setting:
     def seeds(self, count: int) -> range:
         """``count`` consecutive seeds; none is ever dropped."""
         return range(self.seed, self.seed + count)
+
+    def optimizer(self, own: Make, **options: Any) -> Make:
+        """The subject under test, or the claim's own optimiser with its options.
+
+        A subject is called with what it optimises and ``lr`` alone: its options are its own.
+        """
+        return partial(own, **options) if self.subject is None else self.subject
 
 
 Check = Callable[[Setting], Evidence]
@@ -177,6 +192,8 @@ class Claim:
     ``skip`` returns the reason why the claim cannot run in a setting, or None.
     ``seconds`` is about what the quick tier takes on one core: where no earlier run is known, the
     longest claims are started first.
+    ``subject`` says which optimisers the statement is about, where it can be asked of others than
+    the paper's own; the check then takes its optimiser from :meth:`Setting.optimizer`.
     """
 
     id: str
@@ -193,6 +210,7 @@ class Claim:
     expected: Verdict = Verdict.HOLDS
     skip: Callable[[Setting], str | None] = _no_skip
     seconds: float = 1.0
+    subject: Takes | None = None
 
     def __post_init__(self) -> None:
         if not self.controls:
@@ -205,7 +223,9 @@ class Claim:
             if tier not in TIERS:
                 raise unknown_name("tier", tier, TIERS)
 
-    def setting(self, tier: str, seed: int, means: Means = ALONE) -> Setting:
+    def setting(
+        self, tier: str, seed: int, means: Means = ALONE, subject: Make | None = None
+    ) -> Setting:
         """The sizes of ``tier`` and the seed of this claim within a run seeded with ``seed``."""
         if tier not in TIERS:
             raise unknown_name("tier", tier, TIERS)
@@ -213,7 +233,8 @@ class Claim:
         for name in TIERS[: TIERS.index(tier) + 1]:
             sizes.update(self.tiers.get(name, {}))
         digest = hashlib.sha256(f"{self.id}:{seed}".encode()).digest()
-        return Setting(tier, int.from_bytes(digest[:4], "big"), MappingProxyType(sizes), means)
+        own = int.from_bytes(digest[:4], "big")
+        return Setting(tier, own, MappingProxyType(sizes), means, subject)
 
 
 def judge(

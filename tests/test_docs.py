@@ -13,6 +13,7 @@ import torch
 from claims import REGISTRY
 from claims.registry import Verdict
 from claims.running.one import run_claim
+from claims.subject import load_subject
 from geometry.flops import low_rank_msign_flops, orthogonalize_flops
 from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
 from geometry.polar import msign
@@ -172,6 +173,16 @@ def test_the_fine_tuning_example_goes_on_from_it(
     assert all(bool((later[..., 0] > sooner[..., 0]).all()) for sooner, later in pairwise(spectra))
 
 
+def test_the_example_of_a_start_leaves_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks(ROOT / "docs" / "riemannlora.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "riemannlora", "exec"), names)
+    change, _, values = capsys.readouterr().out.partition(" ")
+    assert abs(float(change)) <= 1e-14
+    assert values.startswith("tensor([")
+    assert [start.B.shape for start in names["starts"]] == [(48, 4), (32, 4)]
+
+
 def test_the_sweep_example_tunes_every_line(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = blocks(ROOT / "docs" / "sweeps.md", "python")
     names: dict[str, Any] = {}
@@ -182,12 +193,27 @@ def test_the_sweep_example_tunes_every_line(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.count("LoRA-Muon") == 2
 
 
+def test_the_optimisers_of_the_example_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = blocks(ROOT / "docs" / "checking-your-optimiser.md", "python")
+    (tmp_path / "my_optimizers.py").write_text(example, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    claim = REGISTRY["lora-rite.gauge"]
+    verdicts = {
+        name: run_claim(claim, "quick", 0, subject=load_subject(f"my_optimizers:{name}")).verdict
+        for name in ("plain_adam", "scaled")
+    }
+    assert verdicts == {"plain_adam": Verdict.FAILS, "scaled": Verdict.HOLDS}
+
+
 @pytest.mark.parametrize(
     ("name", "papers"),
     [
         ("uniform-spectral-growth.md", {"usg"}),
         ("lora-muon.md", {"lora-muon", "spectron", "lora-rite"}),
         ("low-rank-orthogonalization.md", {"low-rank", "nesterov", "practical"}),
+        ("riemannlora.md", {"riemannlora"}),
     ],
 )
 def test_the_paper_s_page_has_every_claim(name: str, papers: set[str]) -> None:

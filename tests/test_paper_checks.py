@@ -267,6 +267,8 @@ def test_without_resume_a_damaged_file_is_replaced(tmp_path: Path, in_process: l
         (("--only", "nothing.*"), "unknown claim 'nothing.*'"),
         (("--paper", "faek"), "unknown paper 'faek'"),
         (("--colour", "red"), "--colour"),
+        (("--subject", "torch.optim:Adm"), "did you mean 'Adam'?"),
+        (("--subject", "nowhere:Adam"), "the module 'nowhere' cannot be imported"),
         (("lits",), "lits"),
         (("list", "--paper", "faek"), "did you mean 'fake'?"),
         (("show", "fake.pasing"), "did you mean 'fake.passing'?"),
@@ -292,6 +294,23 @@ def test_usage_errors_leave_earlier_results_alone(tmp_path: Path, in_process: li
     before = (tmp_path / "results.json").read_bytes()
     refuse("unknown claim", "--only", "nothing", "--out", tmp_path)
     assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_somebody_else_s_optimiser_through_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper_checks, "REGISTRY_MODULE", "claims")
+    monkeypatch.chdir(tmp_path)
+    asked = ("--only", "lora-muon.rank-step-scale", "--jobs", 1, "--subject")
+    result = call(*asked, "torch.optim:Adam")
+    assert result.exit_code == 1, result.output
+    assert "Under test: torch.optim:Adam (torch" in result.output
+    out = tmp_path / "out" / "torch.optim.Adam"
+    assert [str(claim.verdict) for claim in read_results(out)] == ["FAILS"]
+    assert "<dd>torch.optim:Adam</dd>" in (out / "report.html").read_text(encoding="utf-8")
+    refuse("the recorded run has the subject torch.optim:Adam; this one would have torch.optim:SGD",
+           *asked, "torch.optim:SGD", "--resume", "--out", out)  # fmt: skip
+    refuse("expected one of 'lora", "--subject", "torch.optim:SGD", "--only", "usg.reduction")
 
 
 def test_list_names_every_claim() -> None:
@@ -335,8 +354,8 @@ def test_help_and_cheap_usage_errors_import_nothing_heavy() -> None:
 
 def test_help_is_complete() -> None:
     output = call("--help").output
-    for said in ("--only", "--paper", "--tier", "--seed", "--jobs", "--out", "--resume", "VACUOUS",
-                 "Examples:", "Exit status", "list", "show"):  # fmt: skip
+    for said in ("--only", "--paper", "--tier", "--seed", "--jobs", "--out", "--resume",
+                 "--subject", "VACUOUS", "Examples:", "Exit status", "list", "show"):  # fmt: skip
         assert said in output
 
 

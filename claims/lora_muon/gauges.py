@@ -96,7 +96,7 @@ def check_gauge(setting: Setting) -> Evidence:
     second order included, is that of W. In floating point every quantity is off by the condition
     of what it was made of: u times that of the gauge and of the factors, 4 r roundings at most.
     """
-    return _one_step(setting, LoRAMuon, momentum=0.0)
+    return _one_step(setting, setting.optimizer(LoRAMuon, momentum=0.0))
 
 
 def control_spectron(setting: Setting) -> Evidence:
@@ -261,6 +261,7 @@ CLAIMS = (
         setup=f"{_SETUP}, float64 and float32; C = 9, 1000, orthogonal, of condition 10, 100, 1000",
         criterion="difference of W at most 4 r u times the conditions of gauge and factors",
         check=check_gauge,
+        subject="pairs",
         controls={
             "Spectron": control_spectron,
             "Muon on each factor": control_factor_muon,

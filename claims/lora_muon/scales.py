@@ -62,7 +62,7 @@ def check_sizes(setting: Setting) -> Evidence:
     The halves share no less than Pi_B (dB A) (1 - Pi_A) = 0 and (1 - Pi_B) dB A, which the other
     half cannot cancel where m > r.
     """
-    return _sizes(setting, LoRAMuon, momentum=0.0)
+    return _sizes(setting, setting.optimizer(LoRAMuon, momentum=0.0))
 
 
 def control_factor_muon(setting: Setting) -> Evidence:
@@ -190,6 +190,7 @@ CLAIMS = (
         setup="Gaussian factors over the root of the size, 128 x 128, r = 1 to 128",
         criterion="every member inside the band",
         check=check_sizes,
+        subject="pairs",
         controls={"Muon on each factor": control_factor_muon, "signs": control_signs},
         tiers={
             "quick": {"seeds": 4, "size": 128, "ranks": (1, 2, 4, 8, 16, 32, 64, 128)},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from claims.lora_muon.matrices import (
     REFERENCE,
     M,
+    Make,
     N,
     R,
     pair_and_gradient,
@@ -25,6 +28,7 @@ from simulate.optimizers import FactorMuon, LoRAMuon, Spectron
 PAPER = "lora-muon"
 # Steps of the size of the factors: their difference before and after then loses no digits.
 ETA = 10.0
+PER_FACTOR = partial(FactorMuon, momentum=0.0)
 
 
 def _moves(before: Pair, after: Pair) -> Pair:
@@ -37,16 +41,16 @@ def _projectors(B: Tensor, A: Tensor) -> Pair:
     return Q @ Q.mT, L @ L.mT
 
 
-def _halves(setting: Setting, per_factor: bool) -> tuple[Pair, Tensor, Pair]:
+def _halves(setting: Setting, make: Make) -> tuple[Pair, Tensor, Pair]:
     """The pair, the gradient of W and both halves of the step in W, dB A and B dA."""
     pair, G = pair_and_gradient(setting)
-    make = FactorMuon if per_factor else LoRAMuon
-    dB, dA = _moves(pair, stepped(make, pair, [G], lr=ETA, momentum=0.0))
+    dB, dA = _moves(pair, stepped(make, pair, [G], lr=ETA))
     return pair, G, (dB @ pair[1], pair[0] @ dA)
 
 
 def _solves(setting: Setting, per_factor: bool) -> Evidence:
-    (B, A), G, halves = _halves(setting, per_factor)
+    own = setting.optimizer(LoRAMuon, momentum=0.0)
+    (B, A), G, halves = _halves(setting, PER_FACTOR if per_factor else own)
     if per_factor:
         # Brought into the trust region, so that its value can be compared.
         first, second = (half * (ETA / 2 / spectral_norm(half))[:, None, None] for half in halves)
@@ -89,7 +93,7 @@ def control_per_factor(setting: Setting) -> Evidence:
 
 
 def _projector_form(setting: Setting, swapped: bool) -> Evidence:
-    (B, A), G, halves = _halves(setting, per_factor=False)
+    (B, A), G, halves = _halves(setting, setting.optimizer(LoRAMuon, momentum=0.0))
     left, right = _projectors(B, A)
     expected = (left @ G, G @ right) if swapped else (G @ right, left @ G)
     errors = [relative(half, -ETA / 2 * msign(X)) for half, X in zip(halves, expected, strict=True)]
@@ -271,6 +275,7 @@ CLAIMS = (
         setup=f"{_SETUP}, eta = {ETA}",
         criterion="norms and value to 1e-10; ||dW|| at most eta",
         check=check_solves,
+        subject="pairs",
         controls={"Muon on each factor": control_per_factor},
         tiers={"quick": {"seeds": 16}, "full": {"seeds": 256}},
     ),
@@ -288,6 +293,7 @@ CLAIMS = (
         setup=f"{_SETUP}, eta = {ETA}",
         criterion="each half to 1e-13",
         check=check_projector_form,
+        subject="pairs",
         controls={"projectors exchanged": control_swapped},
         tiers={"quick": {"seeds": 16}, "full": {"seeds": 256}},
     ),

@@ -22,7 +22,9 @@ class OtherRun(ValueError):
     """The recorded run is not the one that is to go on."""
 
 
-def run_header(tier: str, seed: int, jobs: int, command: str) -> dict[str, Any]:
+def run_header(
+    tier: str, seed: int, jobs: int, command: str, subject: str | None = None
+) -> dict[str, Any]:
     """Everything that the numbers of a run may depend on."""
     return {
         "tier": tier,
@@ -33,7 +35,7 @@ def run_header(tier: str, seed: int, jobs: int, command: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
         "device": "cpu",
         "jobs": jobs,
-    }
+    } | ({} if subject is None else {"subject": subject})
 
 
 def resumed(header: dict[str, Any], previous: Results) -> dict[str, Any]:
@@ -41,8 +43,9 @@ def resumed(header: dict[str, Any], previous: Results) -> dict[str, Any]:
 
     Raises OtherRun where the two differ in anything that changes the numbers.
     """
-    for name in ("tier", "seed", "device", "versions"):
-        before, now = previous.run[name], header[name]
+    for name in ("tier", "seed", "device", "subject", "versions"):
+        before: Any = previous.run.get(name)
+        now: Any = header.get(name)
         if before != now:
             if name == "versions":
                 changed = [p for p in sorted({*before, *now}) if before.get(p) != now.get(p)]

@@ -25,11 +25,11 @@ class LaneDied(Exception):
 class Lane:
     """A worker process. ``connection`` becomes readable when it has an answer, or has died."""
 
-    def __init__(self, registry: str) -> None:
+    def __init__(self, registry: str, subject: str | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         # No daemon, for those may have no processes of their own. It ends with this process anyway.
-        self._process = context.Process(target=serve, args=(theirs, registry))
+        self._process = context.Process(target=serve, args=(theirs, registry, subject))
         self._process.start()
         theirs.close()
 

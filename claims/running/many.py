@@ -30,6 +30,7 @@ def run_claims(
     registry: str = "claims",
     expected_seconds: Mapping[str, float] | None = None,
     store: Path | None = None,
+    subject: str | None = None,
 ) -> tuple[Outcome, ...]:
     """Run ``claims`` and return their outcomes in the order given.
 
@@ -41,6 +42,7 @@ def run_claims(
     claim it was running, no other.
     ``store`` is the folder of what claims keep on their way. Jobs beyond the number of claims are
     shared out among them, as processes of their own.
+    ``subject`` names the optimiser under test, which every worker loads.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
@@ -60,7 +62,7 @@ def run_claims(
     try:
         while waiting or running:
             while waiting and len(lanes) < jobs:
-                lane = Lane(registry)
+                lane = Lane(registry, subject)
                 lanes.add(lane)
                 start_next(lane)
             for ready in wait(list(running)):

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from claims.registry import ALONE, Check, Claim, Evidence, Means, Setting, Verdict, judge
+from claims.registry import ALONE, Check, Claim, Evidence, Make, Means, Setting, Verdict, judge
 from claims.results import Outcome
 
 
-def run_claim(claim: Claim, tier: str, seed: int, means: Means = ALONE) -> Outcome:
+def run_claim(
+    claim: Claim, tier: str, seed: int, means: Means = ALONE, subject: Make | None = None
+) -> Outcome:
     """Ask whether ``claim`` is to be skipped, run its check and every control, and judge.
 
     Whatever is raised on the way becomes the verdict ERROR, with what was measured up to there.
@@ -28,7 +30,7 @@ def run_claim(claim: Claim, tier: str, seed: int, means: Means = ALONE) -> Outco
     controls: dict[str, Evidence] = {}
     trace = None
     try:
-        setting = claim.setting(tier, seed, means)
+        setting = claim.setting(tier, seed, means, subject)
         skipped = claim.skip(setting)
         if skipped is not None:
             verdict, reason = Verdict.SKIPPED, skipped

@@ -21,10 +21,11 @@ THREAD_VARIABLES = (
 )
 
 
-def serve(connection: Connection, registry: str) -> None:
+def serve(connection: Connection, registry: str, subject: str | None = None) -> None:
     """Run the claims whose ids come in, and send back every field of the outcome but the claim.
 
-    Before it come the shares of the claim's work that are done, as floats.
+    Before it come the shares of the claim's work that are done, as floats. ``subject`` names the
+    optimiser under test.
     """
     # Ctrl-C reaches the whole process group; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -33,13 +34,16 @@ def serve(connection: Connection, registry: str) -> None:
     from claims.registry import Means
     from claims.running.one import run_claim
     from claims.selection import load_registry
+    from claims.subject import load_subject
 
+    tested = None if subject is None else load_subject(subject)
     while True:
         try:
             identifier, tier, seed, store, processes = connection.recv()
         except (EOFError, OSError):
             return
         means = Means(store, processes, connection.send)
-        fields = dict(vars(run_claim(load_registry(registry)[identifier], tier, seed, means)))
+        claim = load_registry(registry)[identifier]
+        fields = dict(vars(run_claim(claim, tier, seed, means, tested)))
         del fields["claim"]
         connection.send(fields)

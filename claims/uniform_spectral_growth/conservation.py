@@ -36,7 +36,7 @@ def _reduction(setting: Setting, keep_target: bool) -> Evidence:
             m=300, n=200, singular_values=(3.0, 2.0, 1.0, 0.5), rank=6, seed=setting.seed
         ),
     }
-    step, end = 0.002, 0.002 * setting["steps"]
+    step, end = 0.005, 0.005 * setting["steps"]
     times = _times(21, end)
     for size, problem in problems.items():
         start = problem.gaussian_init(0.1, seed=setting.seeds(setting["seeds"]))
@@ -242,9 +242,9 @@ CLAIMS = (
         "root, SpecGF with tanh and weight decay; Gaussian starts, fixed steps",
         criterion="relative difference of the products at most 1e-9 over the whole trajectory",
         check=check_reduction,
-        seconds=8,
+        seconds=3,
         controls={"basis without V": control_basis_without_right_vectors},
-        tiers={"quick": {"seeds": 2, "steps": 300}, "full": {"seeds": 8, "steps": 1500}},
+        tiers={"quick": {"seeds": 2, "steps": 120}, "full": {"seeds": 8, "steps": 600}},
     ),
     Claim(
         id="usg.energy",

@@ -11,6 +11,7 @@ from simulate.optimizers.member_sgd import MemberSGD
 from simulate.optimizers.members import keep_members
 from simulate.optimizers.muon import Muon
 from simulate.optimizers.not_finite import NotFiniteError
+from simulate.optimizers.one_by_one import OneByOne
 from simulate.optimizers.pair_optimizer import PairOptimizer
 from simulate.optimizers.peft_pairs import lora_pairs
 from simulate.optimizers.riemann_lora import RiemannLoRA
@@ -31,6 +32,7 @@ __all__ = [
     "MemberSGD",
     "Muon",
     "NotFiniteError",
+    "OneByOne",
     "PairOptimizer",
     "RiemannLoRA",
     "Riemannion",

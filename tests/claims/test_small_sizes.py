@@ -84,6 +84,19 @@ SMALL: dict[str, dict[str, Any]] = {
         "shares": {256: (1.0,), 1024: (1 / 16,)}, "rounds": {256: 7, 1024: 2}, "exact_up_to": 0,
         "counted_shapes": ((9, 14),), "counted_ranks": (3,),
     },
+    "riemannlora.projection": {"seeds": 2},
+    "riemannlora.retraction-order": {"seeds": 2},
+    "riemannlora.gauge": {"seeds": 1},
+    "riemannlora.muon-rotation": {"seeds": 2},
+    "riemannlora.transpose-symmetry": {"seeds": 2},
+    "riemannlora.descent": {"seeds": 2, "steps": 20},
+    "riemannlora.loi-optimal": {"seeds": 2, "draws": 128},
+    "riemannlora.loi-loss-unchanged": {"seeds": 3},
+    "riemannlora.rsvd": {"seeds": 32},
+    "riemannlora.one-backward": {"seeds": 3},
+    "riemannlora.loi-gain": {"seeds": 32},
+    "riemannlora.riemannion-bounds": {"seeds": 2},
+    "riemannlora.riemannion-spectrum": {"seeds": 3, "sizes": (8, 64)},
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from tests.figures import (
     synthetic_heavy_tails,
     synthetic_pairs,
     synthetic_pretraining,
+    synthetic_riemannlora,
     synthetic_sketches,
 )
 
@@ -254,6 +255,7 @@ EVIDENCE = {
     **synthetic_gauges.EVIDENCE,
     **synthetic_finetuning.EVIDENCE,
     **synthetic_sketches.EVIDENCE,
+    **synthetic_riemannlora.EVIDENCE,
     **synthetic_cost.EVIDENCE,
     **synthetic_pretraining.EVIDENCE,
     **synthetic_heavy_tails.EVIDENCE,

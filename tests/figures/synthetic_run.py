@@ -135,6 +135,18 @@ STATEMENTS = {
         "Low-rank Muon trains as well as Muon",
         r"With $l$ from $m/8$ to $m$ it attains a loss equal to or lower than Muon's.",
     ),
+    "riemannlora.loi-optimal": (
+        "The locally optimal start has the most of the gradient tangent",
+        r"$\max_X \|P_X G\|_F^2 = \sum_{i \le 2r} \sigma_i^2$.",
+    ),
+    "riemannlora.loi-gain": (
+        "What the start promises is had when it is large beside the step",
+        r"All of $\eta \sum_{i \le 2r} \sigma_i^2$ for $\alpha \gg \eta \sigma_1$.",
+    ),
+    "riemannlora.riemannion-spectrum": (
+        "Riemannion's direction is nearly orthogonal",
+        r"Its singular values always lie in $(0.9, 1.1)$.",
+    ),
 }
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </details>"
 HTML_CLAIM, ERROR_CLAIM, SKIPPED_CLAIM = "usg.hostile", "lora.raises", "lora.needs-gpu"

@@ -166,6 +166,22 @@ def test_agrees_with_pymanopt(m: int, n: int, r: int) -> None:
     assert off(moved, their_moved) <= 4 * TOLERANCE
 
 
+def test_tied_singular_values_are_no_matter() -> None:
+    # A gradient through the SVD of X, as pymanopt's is, divides by differences.
+    U, V = (torch.linalg.qr(random_matrices(size, 2, seed=size)).Q for size in (9, 7))
+    Z = random_matrices(9, 7)
+    point_of = (U.numpy(), np.ones(2), V.mT.numpy())
+    through_svd = (Z @ V).numpy(), np.diag((U.mT @ Z @ V).numpy()).copy(), (U.mT @ Z).numpy()
+    manifold = FixedRankEmbedded(9, 7, 2)
+    with np.errstate(all="ignore"):
+        theirs = manifold.euclidean_to_riemannian_gradient(point_of, through_svd)
+    x = FixedRank(U, torch.eye(2, dtype=torch.float64), V)
+    xi = tangent_projection(x, Z)
+    error = dense_tangent(x, xi) - (U @ (U.mT @ Z) + (Z - U @ (U.mT @ Z)) @ V @ V.mT)
+    assert float(error.abs().max()) <= TOLERANCE
+    assert not np.isfinite(theirs.M).all()
+
+
 @pytest.mark.parametrize(("m", "n", "r"), SHAPES)
 def test_transport_is_the_projection_of_the_same_matrix(m: int, n: int, r: int) -> None:
     x, y = random_point(m, n, r), random_point(m, n, r, seed=7)

@@ -1,0 +1,121 @@
+"""The subject under test: somebody else's optimiser, in the place of the one a claim is about.
+
+    python paper_checks.py --subject package.module:OptimizerClass
+
+runs the claims that are statements about any optimiser of its kind, and says which of them it
+satisfies. A claim opts in by its field ``subject`` and by asking
+:meth:`claims.registry.Setting.optimizer` for the optimiser; its controls keep their own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from torch.optim import Optimizer
+
+from claims.registry import Registry, Takes
+from geometry.names import unknown_name
+from simulate.optimizers import OneByOne
+
+FORM = "package.module:name"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An optimiser class, or a function that makes an optimiser.
+
+    Attributes:
+        name: as it was named, ``package.module:name``.
+        takes: what its first argument is: pairs (B, A), or parameters.
+        make: called with these and ``lr``; everything else is its own default.
+    """
+
+    name: str
+    takes: Takes
+    make: Callable[..., Optimizer]
+
+    def __call__(self, given: Sequence[Any], lr: float) -> Optimizer:
+        """An optimiser of pairs (B, A), or of parameters, with members before their matrices.
+
+        One that takes parameters is given the factors of pairs one after the other.
+        """
+        return OneByOne(given, partial(self._of_matrices, lr=lr))
+
+    def _of_matrices(self, given: list[Any], lr: float) -> Optimizer:
+        if self.takes == "params":
+            given = [p for each in given for p in (each if isinstance(each, tuple) else (each,))]
+        return self.make(given, lr=lr)
+
+    @property
+    def origin(self) -> str:
+        """The distribution and version it comes from, where it was installed from one."""
+        package = self.name.partition(":")[0].partition(".")[0]
+        found = packages_distributions().get(package, [])
+        return ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(found))
+
+
+def load_subject(name: str) -> Subject:
+    """The subject called ``name``; modules in the working directory are found as well.
+
+    Raises ValueError where there is none, or where what is there makes no optimiser from
+    parameters or pairs and a rate.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not (module_name and colon and attribute):
+        raise ValueError(f"{FORM} is expected, such as torch.optim:Adam; given {name!r}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"the module {module_name!r} cannot be imported: {error}") from error
+    if not hasattr(module, attribute):
+        classes = [each for each, value in vars(module).items() if callable(value)]
+        raise unknown_name(f"name in {module_name}", attribute, classes)
+    make = getattr(module, attribute)
+    return Subject(name, _taken(name, make), make)
+
+
+def _taken(name: str, make: Any) -> Takes:
+    help_with_it = (
+        "write a function of (pairs, lr) or (params, lr) that returns the optimiser, and name it"
+    )
+    if not callable(make):
+        raise ValueError(f"{name} is a {type(make).__name__}, and no optimiser: {help_with_it}")
+    try:
+        parameters = inspect.signature(make).parameters
+    except ValueError:  # of some functions that are written in C
+        parameters = MappingProxyType({})
+    first = next(iter(parameters), None)
+    takes: Takes
+    if first == "pairs":
+        takes = "pairs"
+    elif first == "params":
+        takes = "params"
+    else:
+        raise ValueError(
+            f"{name}: a first argument called pairs, of (B, A), or params is expected; given "
+            f"{first!r}: {help_with_it}"
+        )
+    keywords = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    if "lr" not in parameters and not keywords:
+        raise ValueError(
+            f"{name}: an argument lr is expected; given {[*parameters]}: {help_with_it}"
+        )
+    return takes
+
+
+def about_subjects(registry: Registry, subject: Subject) -> Registry:
+    """The claims that can be asked of ``subject``: of pairs, and of parameters for it alone."""
+    fitting = ("pairs", "params") if subject.takes == "params" else ("pairs",)
+    return Registry(claim for claim in registry if claim.subject in fitting)

@@ -1,0 +1,67 @@
+"""Members stepped one by one: what each gets alone, whatever memory the ensemble has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simulate.optimizers import LoRAMuon, OneByOne
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_members_of_parameters_get_what_they_get_alone(transposed: bool) -> None:
+    values, gradients = drawn(2, 3, 5, 4), [drawn(2, 3, 5, 4, seed=seed) for seed in (1, 2)]
+    W = nn.Parameter(values.mT.contiguous().mT if transposed else values.clone())
+    ensemble = OneByOne([W], lambda given: torch.optim.Adam(given, lr=0.1))
+    for G in gradients:
+        W.grad = G
+        ensemble.step()
+    for member in ((0, 0), (1, 2)):
+        alone = nn.Parameter(values[member].clone())
+        optimizer = torch.optim.Adam([alone], lr=0.1)
+        for G in gradients:
+            alone.grad = G[member].clone()
+            optimizer.step()
+        assert torch.equal(W[member], alone)
+
+
+def test_pairs_stay_pairs() -> None:
+    B, A = (nn.Parameter(drawn(*shape)) for shape in ((3, 6, 2), (3, 2, 5)))
+    one_by_one = tuple(nn.Parameter(p.detach().clone()) for p in (B, A))
+    for p, q in zip((B, A), one_by_one, strict=True):
+        p.grad = drawn(*p.shape, seed=3)
+        q.grad = p.grad.clone()
+    LoRAMuon([(B, A)], lr=0.1).step()
+    OneByOne([one_by_one], lambda pairs: LoRAMuon(pairs, lr=0.1)).step()
+    for p, q in zip((B, A), one_by_one, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-13, atol=1e-13)
+
+
+def test_a_gradient_is_theirs_to_overwrite() -> None:
+    W = nn.Parameter(drawn(2, 3, 3))
+    G = drawn(2, 3, 3, seed=1)
+    W.grad = G.clone()
+
+    class Spoiling(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            super().step()
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.grad.zero_()
+
+    OneByOne([W], lambda given: Spoiling(given, lr=1.0)).step()
+    assert torch.equal(W.grad, G)
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"leading dimensions \(2,\).*given shape \(3, 4, 4\)"):
+        OneByOne([nn.Parameter(drawn(2, 4, 4)), nn.Parameter(drawn(3, 4, 4))], torch.optim.Adam)
+    optimizer = OneByOne([nn.Parameter(drawn(2, 4, 4))], torch.optim.Adam)
+    with pytest.raises(ValueError, match="a gradient is expected of every parameter"):
+        optimizer.step()
