@@ -66,6 +66,12 @@ def require_positive_int(name: str, value: int) -> None:
         raise ValueError(f"{name} must be a positive int, got {value!r}")
 
 
+def require_nonnegative_int(name: str, value: int) -> None:
+    """Raise ValueError unless `value` is an int >= 0 (a bool or a float is not)."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} must be an int >= 0, got {value!r}")
+
+
 def require_between(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError unless low <= value <= high (NaN fails)."""
     if not low <= value <= high:

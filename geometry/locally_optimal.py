@@ -22,7 +22,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geometry.errors import require_finite, require_matrices, require_positive_int, require_square
+from geometry.errors import (
+    require_finite,
+    require_matrices,
+    require_nonnegative_int,
+    require_positive_int,
+    require_square,
+)
 from geometry.gauge import Pair, require_pair
 from geometry.scaling import compute_dtype
 
@@ -102,8 +108,7 @@ def locally_optimal_from_products(
     """
     oversampling = rank if oversampling is None else oversampling
     for name, value in (("oversampling", oversampling), ("power_iterations", power_iterations)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} must be an int >= 0, got {value!r}")
+        require_nonnegative_int(name, value)
     N = []
     for W in weights:
         require_matrices("a weight", W)

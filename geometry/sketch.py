@@ -14,7 +14,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from geometry.errors import require_finite, require_matrices, require_positive_int
+from geometry.errors import (
+    require_finite,
+    require_matrices,
+    require_nonnegative_int,
+    require_positive_int,
+)
 from geometry.names import unknown_name
 from geometry.polar import orthogonalize
 from geometry.scaling import balanced_factors, compute_dtype, scaled_product
@@ -107,8 +112,7 @@ def require_sketch_sizes(
     """Raise ValueError unless m x n matrices have rank + oversampling vectors to be drawn."""
     require_positive_int("rank", rank)
     for name, value in (("oversampling", oversampling), ("power_iterations", power_iterations)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} must be an int >= 0, got {value!r}")
+        require_nonnegative_int(name, value)
     if rank + oversampling > min(m, n):
         raise ValueError(
             f"rank + oversampling must be at most min(m, n) = {min(m, n)} for {m} x {n} matrices, "

@@ -96,7 +96,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "riemannlora.one-backward": {"seeds": 3},
     "riemannlora.loi-gain": {"seeds": 32},
     "riemannlora.riemannion-bounds": {"seeds": 2},
-    "riemannlora.riemannion-spectrum": {"seeds": 3, "sizes": (8, 64)},
+    "riemannlora.riemannion-spectrum": {"seeds": 3, "sizes": (8, 64), "steps": 30},
 }  # fmt: skip
 
 

@@ -50,7 +50,8 @@ def spectrum(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
     c = np.sort(drawn ** (1 / shares)[:, None, None])[..., ::-1]
     sizes = 2 ** np.arange(3, 9)
     at_random = rng.random((len(sizes), seeds, RANK)) * np.sqrt(8 / sizes)[:, None, None]
-    arrays = {"shares": shares, "c": c, "values": singular_values(c), "sizes": sizes}
+    run = singular_values(rng.random((seeds, 12, RANK)))
+    arrays = {"run": run, "shares": shares, "c": c, "values": singular_values(c), "sizes": sizes}
     return {"check": arrays | {"by_size": singular_values(at_random)}}
 
 

@@ -29,7 +29,7 @@ def points(axes: Axes, label: str) -> Array:
 
 
 def test_every_singular_value_stands_over_its_c(sources: Sources) -> None:
-    axes, _ = riemannion_spectrum.FIGURE.drawing(sources).axes
+    axes, *_ = riemannion_spectrum.FIGURE.drawing(sources).axes
     check = sources.check(SPECTRUM)
     assert_array_equal(xy_of(axes, "_end")[0], [xy_of(axes, "_end")[0][0]] * 2)
     assert xy_of(axes, "_end")[0][0] == pytest.approx(0.1765, abs=3e-3)
@@ -42,7 +42,7 @@ def test_every_singular_value_stands_over_its_c(sources: Sources) -> None:
 
 
 def test_extremes_by_size(sources: Sources) -> None:
-    _, axes = riemannion_spectrum.FIGURE.drawing(sources).axes
+    _, axes, _ = riemannion_spectrum.FIGURE.drawing(sources).axes
     check = sources.check(SPECTRUM)
     assert axes.get_xscale() == "log"
     for name, extreme in (("largest", np.max), ("smallest", np.min)):
@@ -51,6 +51,15 @@ def test_extremes_by_size(sources: Sources) -> None:
         sizes, medians = xy_of(axes, name)
         assert_array_equal(sizes, check["sizes"])
         assert_array_equal(medians, np.median(expected, axis=-1))
+
+
+def test_extremes_of_a_run(sources: Sources) -> None:
+    *_, axes = riemannion_spectrum.FIGURE.drawing(sources).axes
+    run = sources.check(SPECTRUM)["run"]
+    for name, extreme in (("largest", np.max), ("smallest", np.min)):
+        steps, medians = xy_of(axes, name)
+        assert_array_equal(steps, np.arange(1, run.shape[1] + 1))
+        assert_array_equal(medians, np.median(extreme(run, axis=-1), axis=0))
 
 
 def test_ascent_begins_where_uniform_subspaces_are(sources: Sources) -> None:

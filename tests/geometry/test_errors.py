@@ -42,6 +42,8 @@ def test_unknown_name_suggests_nothing_far_away() -> None:
         (errors.require_positive, 1.0, math.inf, "x must be finite and > 0, got inf"),
         (errors.require_positive_int, 1, True, "x must be a positive int, got True"),
         (errors.require_positive_int, 7, 1.0, "x must be a positive int, got 1.0"),
+        (errors.require_nonnegative_int, 0, -1, "x must be an int >= 0, got -1"),
+        (errors.require_nonnegative_int, 7, False, "x must be an int >= 0, got False"),
     ],
 )
 def test_checks(
