@@ -194,7 +194,7 @@ CLAIMS = (
         paper=PAPER,
         title="Descent on the manifold is monotone for eta up to 1 where the normal part is small",
         statement=(
-            r"A step of $\eta$ on $\frac12\|X - Y\|_F^2$, $L = 1$, does not increase it where "
+            r"A step of $\eta$ on $\|X - Y\|_F^2/2$, $L = 1$, does not increase it where "
             r"$\eta(1 + \nu) \le 2$, $\nu = \|N\|_2/\sigma_{\min}(U^\top X_+ V)$ with the "
             r"gradient's normal part $N$, and the tangents of the angles by which the spaces turn "
             r"have $\|L\|^2\|R\|^2 \le 4 - 2\eta$: so for $\eta \le 1$ near every minimiser, and "
