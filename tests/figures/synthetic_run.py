@@ -107,10 +107,6 @@ STATEMENTS = {
         "A step is faster than the QR forms",
         r"At $r \ge 16$ a step takes less time than one by QR.",
     ),
-    "riemannlora.gauge": (
-        "Runs on the manifold do not depend on the gauge",
-        r"From $(BC, C^{-1}A)$ they reach the same product as from $(B, A)$.",
-    ),
     "low-rank.orthogonaliser-table": (
         "How far from one each orthogonaliser leaves singular values",
         r"$\max_{s \in [10^{-3}, 1]} |1 - \phi_k(s)|$ after $k$ steps.",
@@ -134,6 +130,10 @@ STATEMENTS = {
     "low-rank.pretraining": (
         "Low-rank Muon trains as well as Muon",
         r"With $l$ from $m/8$ to $m$ it attains a loss equal to or lower than Muon's.",
+    ),
+    "riemannlora.gauge": (
+        "Runs on the manifold do not depend on the gauge",
+        r"From $(BC, C^{-1}A)$ they reach the same product as from $(B, A)$.",
     ),
     "riemannlora.loi-optimal": (
         "The locally optimal start has the most of the gradient tangent",
