@@ -112,7 +112,7 @@ def _require_squares(batch: Batch, X: FixedRank, move: Tangent) -> None:
 
 
 def _wide(both: Pair) -> Pair:
-    first, second = (x.to(widest_dtype(x)) for x in both)
+    first, second = (x.to(widest_dtype(x.dtype, x.device)) for x in both)
     return first, second
 
 
