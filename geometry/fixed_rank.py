@@ -64,7 +64,7 @@ def point(B: Tensor, A: Tensor) -> FixedRank:
     require_pair(B, A)
     for name, factor in (("B", B), ("A", A)):
         require_finite(name, factor)
-    wide = widest_dtype(B)
+    wide = widest_dtype(B.dtype, B.device)
     U, R_B = torch.linalg.qr(B.to(wide))
     V, R_A = torch.linalg.qr(A.mT.to(wide))
     longest, eps = max(B.shape[-2], A.shape[-1]), torch.finfo(wide).eps

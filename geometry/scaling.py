@@ -11,9 +11,9 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
-def widest_dtype(x: Tensor) -> torch.dtype:
+def widest_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """float64, or what `compute_dtype` says on a device without it (Apple's mps)."""
-    return compute_dtype(x.dtype) if x.device.type == "mps" else torch.float64
+    return compute_dtype(dtype) if device.type == "mps" else torch.float64
 
 
 def unit_roundoff(dtype: torch.dtype) -> float:

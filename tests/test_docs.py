@@ -100,6 +100,17 @@ def test_the_example_of_tensors_trains_every_parameter() -> None:
     assert [p.ndim for p in names["tensors"]] == [4, 2]
 
 
+def test_the_example_on_the_manifold_approaches_its_target() -> None:
+    example, *_ = blocks(ROOT / "docs" / "optimizers.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "optimizers", "exec"), names)
+    B, A = (factor.detach() for factor in names["pair"])
+    assert float((B.mT @ B - A @ A.mT).abs().max()) <= 1e-12
+    found = torch.linalg.matrix_norm(B @ A - names["target"])
+    # Twenty steps of .1 along directions of rank 8 at most.
+    assert float(found) < 0.95 * float(torch.linalg.matrix_norm(names["target"]))
+
+
 def test_the_tables_of_rate_adjustments_are_the_same() -> None:
     page = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)`(?:, also `None`)? \| .* \| .* \|$", page, re.M)

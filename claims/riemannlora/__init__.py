@@ -6,16 +6,22 @@ Riemannion.
 """
 
 from claims.riemannlora import (
+    descent,
     finetune,
     first_step,
     fixed_rank,
+    gauge,
     one_backward,
     optimal_start,
     riemannion,
+    symmetries,
 )
 
 CLAIMS = (
     *fixed_rank.CLAIMS,
+    *gauge.CLAIMS,
+    *symmetries.CLAIMS,
+    *descent.CLAIMS,
     *optimal_start.CLAIMS,
     *one_backward.CLAIMS,
     *first_step.CLAIMS,

@@ -12,6 +12,7 @@ from geometry.fixed_rank import FixedRank, Tangent, as_pair, retract
 from geometry.fixed_rank_steps import nearest_factors, point_and_gradient, product_projected
 from geometry.gauge import Pair
 from geometry.scaling import widest_dtype
+from simulate.optimizers.not_finite import NotFiniteError
 from simulate.optimizers.pair_optimizer import Batch, PairOptimizer, State, rate
 
 BUFFER = "momentum_buffer"
@@ -66,8 +67,13 @@ class RiemannianPairOptimizer(PairOptimizer):
             )
         past = product_projected(X, *state[BUFFER])
         step, kept, others = self.direction(batch, X, scaled(gradient, 1 / scale), past, state)
-        moved = retract(X._replace(S=left * X.S), scaled(step, -lr / scale))
-        factors = nearest_factors(moved, *batch.factors)
+        move = scaled(step, -lr / scale)
+        try:
+            moved = retract(X._replace(S=left * X.S), move)
+            factors = nearest_factors(moved, *batch.factors)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            _require_squares(batch, X, move)
+            raise
         return _chosen(lr, factors, given), _like(given, {BUFFER: as_pair(X, kept), **others})
 
     def _at(self, batch: Batch) -> tuple[FixedRank, Tangent]:
@@ -90,8 +96,23 @@ def added(xi: Tangent, eta: Tangent) -> Tangent:
     return Tangent(xi.D_U + eta.D_U, xi.D_V + eta.D_V)
 
 
+def _require_squares(batch: Batch, X: FixedRank, move: Tangent) -> None:
+    """Raise NotFiniteError for members that overflow within a step, where LAPACK only says so."""
+    sizes = torch.stack([x.square().sum((-2, -1)) for x in (*batch.factors, X.S, *move)])
+    gone = ~torch.isfinite(sizes).all(0)
+    for number, members in zip(batch.numbers, gone, strict=True):
+        if bool(members.any()):
+            which = members.nonzero().tolist()
+            raise NotFiniteError(
+                f"pair {number}: a step whose squares are finite is expected; given one that is "
+                f"not at step {batch.step}{f', members {which}' if members.ndim else ''}; nothing "
+                "was updated",
+                [member[0] for member in which if member],
+            )
+
+
 def _wide(both: Pair) -> Pair:
-    first, second = (x.to(widest_dtype(x)) for x in both)
+    first, second = (x.to(widest_dtype(x.dtype, x.device)) for x in both)
     return first, second
 
 

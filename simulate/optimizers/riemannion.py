@@ -25,8 +25,8 @@ class Riemannion(RiemannianPairOptimizer):
     and nothing on the scale of the loss. The paper's printed algorithm goes uphill; its equations
     are followed.
 
-    ``stored="after"`` keeps P(Ortho(M)) in M's place, as in the paper's listing. Gradients are
-    then weighed against directions of norm 1, so that a run does depend on the loss's scale.
+    ``stored="after"`` keeps P(Ortho(M)) in M's place, as the paper can be read as well. Gradients
+    are then weighed against directions of norm 1, so that a run does depend on the loss's scale.
 
     X has to have rank r: LoRA's usual start, B = 0, is refused. Start from a locally optimal
     initialisation, :mod:`geometry.locally_optimal`.

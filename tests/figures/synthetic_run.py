@@ -147,6 +147,10 @@ STATEMENTS = {
         "Tensorion beside Muon on the flattened tensor and AdamW",
         "It needs fewer steps, and loses less beside its best rate.",
     ),
+    "riemannlora.gauge": (
+        "Runs on the manifold do not depend on the gauge",
+        r"From $(BC, C^{-1}A)$ they reach the same product as from $(B, A)$.",
+    ),
     "riemannlora.loi-optimal": (
         "The locally optimal start has the most of the gradient tangent",
         r"$\max_X \|P_X G\|_F^2 = \sum_{i \le 2r} \sigma_i^2$.",

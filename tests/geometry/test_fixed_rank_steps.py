@@ -15,6 +15,7 @@ from geometry.fixed_rank_steps import (
     product_projected,
 )
 from geometry.gauge import regauged
+from geometry.scaling import widest_dtype
 from tests.geometry.test_msign import random_matrices, with_spectrum
 
 E, M, N, R = 4, 12, 9, 3
@@ -34,6 +35,21 @@ def test_the_gradient_is_the_projection_of_the_dense_one(condition: float) -> No
     expected = tangent_projection(X, G)
     for found, other in zip(xi, expected, strict=True):
         assert float((found - other).abs().max()) <= 1e-13 * condition
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "expected"),
+    [
+        (torch.float32, "cpu", torch.float64),
+        (torch.bfloat16, "cuda", torch.float64),
+        # Apple's device has no float64.
+        (torch.bfloat16, "mps", torch.float32),
+    ],
+)
+def test_factors_are_factorised_in_the_widest_dtype_of_their_device(
+    dtype: torch.dtype, device: str, expected: torch.dtype
+) -> None:
+    assert widest_dtype(dtype, torch.device(device)) is expected
 
 
 def test_gradients_that_are_not_of_the_factors_are_told() -> None:

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from geometry.gauge import regauged
-from simulate.optimizers import PairOptimizer, Riemannion, RiemannLoRA, lora_pairs
+from simulate.optimizers import (
+    NotFiniteError,
+    PairOptimizer,
+    Riemannion,
+    RiemannLoRA,
+    keep_members,
+    lora_pairs,
+)
 from simulate.step_costs import Trace, numbers_kept
 from tests.geometry.test_msign import random_matrices
 from tests.simulate.optimizers.test_lora_optimizers import (
@@ -206,6 +213,39 @@ def test_the_zero_start_is_refused_and_what_to_do_is_told(make: Make) -> None:
         optimizer.step()
     assert not pair[0].detach().any()
     assert not optimizer.state
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("rate", [1e30, 1e160, 1e300])
+def test_a_member_that_overflows_is_named_and_the_others_go_on(name: str, rate: float) -> None:
+    make, options, _ = CASES[name]
+    pair = nn.Parameter(random_matrices(3, 6, 2)), nn.Parameter(random_matrices(3, 2, 5, seed=1))
+    target = random_matrices(3, 6, 5, seed=2)
+    rates = torch.tensor([0.05, rate, 0.02], dtype=torch.float64)
+    optimizer, going = make([pair], lr=rates, **options), [0, 1, 2]
+    for _ in range(30):
+        while True:
+            G = (pair[0] @ pair[1]).detach() - target[going]
+            pair[0].grad, pair[1].grad = G @ pair[1].detach().mT, pair[0].detach().mT @ G
+            try:
+                optimizer.step()
+                break
+            except NotFiniteError as error:
+                going = [i for i in (0, 1, 2) if i not in error.members]
+                keep_members(optimizer, torch.tensor(going))
+    ends = (pair[0] @ pair[1]).detach()
+    # Orthogonalised, a step of 1e30 or 1e160 overflows nothing.
+    assert going in ([0, 1, 2], [0, 2])
+    assert rate < 1e300 or going == [0, 2]
+    for member, place in ((0, 0), (2, -1)):
+        alone = tuple(nn.Parameter(random_matrices(3, *shape, seed=seed)[member])
+                      for shape, seed in (((6, 2), 0), ((2, 5), 1)))  # fmt: skip
+        single = make([alone], lr=float(rates[member]), **options)
+        for _ in range(30):
+            G = (alone[0] @ alone[1]).detach() - target[member]
+            alone[0].grad, alone[1].grad = G @ alone[1].detach().mT, alone[0].detach().mT @ G
+            single.step()
+        assert float((ends[place] - (alone[0] @ alone[1]).detach()).abs().max()) <= 1e-10
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
