@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Recording, Sources
 from figures.palette import ADAMW, CONTRAST, EXACT_MUON, FACTOR_MUON, LORA_MUON, SGD, Ink
-from figures.panels import label_right, panels
+from figures.panels import panels
 
 CLAIM = "riemannlora.finetune"
 OURS = "Riemannion"
@@ -22,17 +22,14 @@ INKS = {
     "LoRA-Muon": EXACT_MUON,
     "AdamW, optimal start": Ink("#882255", "-.", "^"),
 }
-SHORT = {
-    "RiemannLoRA, Adam": "R. Adam",
-    "RiemannLoRA, SGD": "R. SGD",
-    "AdamW, optimal start": "AdamW, LOI",
-}
+# Of the way down from the start: above it lie the first steps.
+SHOWN = 0.5
 
 
 def draw(sources: Sources) -> Drawing:
     """Loss against step, one line a contestant; and losses at the end over Riemannion's."""
     check = sources.check(CLAIM)
-    drawing, (curves, excess) = panels(2, height=3.0, ratios=(1.5, 1))
+    drawing, (curves, excess) = panels(2, height=3.0, ratios=(1.4, 1))
     _curves(curves, check)
     _excess(excess, check)
     return drawing
@@ -53,30 +50,28 @@ def _curves(axes: Axes, check: Recording) -> None:
         axes.plot(steps, mean, color=ink.colour, linestyle=ink.dashes, marker=ink.marker,
                   markersize=2.8, markevery=2, linewidth=1.2, label=name)  # fmt: skip
     axes.set_xlim(0, steps[-1])
+    least = float(check["bands"][..., 1].min())
+    axes.set_ylim(least - 0.03 * (start - least), least + SHOWN * (start - least))
     axes.set_xlabel("step")
     axes.set_ylabel("validation loss (nats)")
     axes.set_title("Fine-tuning, each at its best rate")
-    ends = check["bands"][:, -1, 0]
-    label_right(axes, ends, [SHORT.get(name, name) for name in names],
-                [INKS[name].colour for name in names])  # fmt: skip
 
 
 def _excess(axes: Axes, check: Recording) -> None:
+    """The names beside the rows are the legend of both panels."""
     names = _names(check)
-    shown = [name for name in names if name != OURS]
-    rows = np.arange(len(shown))[::-1]
-    for row, name in zip(rows, shown, strict=True):
-        mean, low, high = check["excess"][names.index(name)]
+    rows = np.arange(len(names))[::-1]
+    for row, name, (mean, low, high) in zip(rows, names, check["excess"], strict=True):
         ink = INKS[name]
         axes.hlines(row, low, high, color=ink.colour, linewidth=1.6, label=f"{name} interval")
-        axes.plot(mean, row, color=ink.colour, marker=ink.marker, markersize=5, linestyle="none",
-                  label=name)  # fmt: skip
-    axes.axvline(0, color=CONTRAST, linewidth=0.8, zorder=0, label="no difference")
-    axes.set_yticks(rows, [SHORT.get(name, name) for name in shown])
-    for tick, name in zip(axes.get_yticklabels(), shown, strict=True):
+        axes.plot([mean], [row], color=ink.colour, marker=ink.marker, markersize=5,
+                  linestyle=ink.dashes, label=name)  # fmt: skip
+    axes.axvline(0, color=CONTRAST, linewidth=0.8, zorder=0, label="_no difference")
+    axes.set_yticks(rows, names)
+    for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_color(INKS[name].colour)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlabel("loss over Riemannion's (nats)")
     axes.set_title("At the end")
 
@@ -87,8 +82,9 @@ FIGURE = Figure(
     caption="Left: validation loss against step while adapters of rank 8 of a pretrained language "
     "model are trained on another language, each optimiser at its best learning rate by one "
     "protocol; Riemannion and RiemannLoRA from the locally optimal start, LoRA's optimisers from "
-    "B = 0, and AdamW from both. Lines are means over seeds, bands their 95% intervals. Right: the "
-    "loss at the end over Riemannion's, paired by seed, with 95% intervals.",
+    "B = 0, and AdamW from both. Lines are means over seeds, bands their 95% intervals; the first "
+    "steps lie above. Right: the loss at the end over Riemannion's, paired by seed, with 95% "
+    "intervals; colours and markers are those of both panels.",
     claims=(CLAIM,),
     draw=draw,
 )
