@@ -1,5 +1,4 @@
-"""Fine-tuning of a language model: the manifold's optimisers from a locally optimal start, beside
-those of LoRA's factors."""
+"""Fine-tuning on the manifold from a locally optimal start, beside LoRA's optimisers."""
 
 from __future__ import annotations
 
@@ -118,8 +117,8 @@ def _remarks(runs: Contest, setting: Setting) -> tuple[str, ...]:
     passes = 4 * setting["start_batch"] // setting["batch"]
     told = [
         f"the optimal start takes the backward passes of {passes} steps, which are not counted",
-        f"validation loss {runs.pretrained_loss:.3f} nats on the first language; on the second "
-        f"{runs.start_loss:.3f} before fine-tuning, and its entropy rate is {runs.entropy_rate:.3f}",
+        f"validation loss {runs.pretrained_loss:.3f} nats on the first language, on the second "
+        f"{runs.start_loss:.3f} before fine-tuning; its entropy rate is {runs.entropy_rate:.3f}",
     ]
     for name, each in runs.contestants.items():
         loss, speed = _measured(runs, name)
