@@ -55,9 +55,11 @@ def test_losses_and_steps_are_paired_differences(monkeypatch: pytest.MonkeyPatch
     values = {measurement.name: measurement.value for measurement in evidence.measurements}
     assert values["loss less AdamW's, upper end, nats"] == pytest.approx(-0.2, abs=0.02)
     assert values["loss less RSLoRA's, upper end, nats"] == pytest.approx(-0.1, abs=0.02)
-    # The target is 2.3: a line to 1.3 is there after 50 steps, one to 1.5 after 55.6.
-    steps = values["log of steps over Muon's, upper end"]
-    assert steps == pytest.approx(np.log(50 / 55.6), abs=0.02)
+    # The target is 1.5: a line to 1.3 is there after 90 steps, one to 1.4 after 94.7.
+    steps = values["log of steps over RSLoRA's, upper end"]
+    assert steps == pytest.approx(np.log(90 / 94.7), abs=0.02)
+    assert evidence.remarks[0].startswith("the optimal start takes the backward passes of 8 steps")
+    assert "RSLoRA 1.0" in evidence.remarks[0]
     assert evidence.arrays["excess"][0].tolist() == [0, 0, 0]
     assert evidence.arrays["bands"].shape == (len(CONTESTANTS), 5, 3)
     assert any(remark.startswith(ADAMW) and "less it -0." in remark for remark in evidence.remarks)
