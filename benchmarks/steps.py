@@ -17,14 +17,24 @@ from torch.optim import Optimizer
 
 from benchmarks.recording import record_rows
 from benchmarks.report import counted
-from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, Muon, Spectron
+from simulate.optimizers import (
+    FactorMuon,
+    LoRAMuon,
+    LoRARite,
+    LoRARiteCore,
+    Muon,
+    Riemannion,
+    RiemannLoRA,
+    Spectron,
+)
 from simulate.step_costs import Trace, numbers_kept, with_gradient
 from simulate.turns import times_in_turn
 
-# LoRA-Muon's step against the dense one, at this size and rank.
+# Steps of those judged against the dense one, at this size and rank.
 BAR = (4096, 16, 20.0)
 DENSE = "Muon, dense, five Newton-Schulz steps"
 OURS = "LoRA-Muon"
+JUDGED = (OURS, "RiemannLoRA", "Riemannion")
 
 Make = Callable[[list[tuple[nn.Parameter, nn.Parameter]]], Optimizer]
 
@@ -40,6 +50,8 @@ FACTORED: dict[str, Make] = {
     ),
     "LoRA-RITE's core, QR": LoRARiteCore,
     "LoRA-RITE": LoRARite,
+    "RiemannLoRA": RiemannLoRA,
+    "Riemannion": Riemannion,
     "Spectron": Spectron,
     "Muon on each factor, five Newton-Schulz steps": lambda pairs: FactorMuon(
         pairs, orthogonalizer="muon"
@@ -101,12 +113,15 @@ def _measured(
         )
 
 
-def ratio(rows: Sequence[StepRow]) -> float | None:
-    """How many times as long the dense step takes at the bar's size and rank; None if not run."""
+def ratios(rows: Sequence[StepRow]) -> dict[str, float]:
+    """How many times as long the dense step takes as each of those judged, where both were run."""
     size, rank, _ = BAR
-    found = {row.contestant: row.seconds for row in rows if row.size == size}
-    own = [row for row in rows if (row.size, row.rank, row.contestant) == (size, rank, OURS)]
-    return found[DENSE] / own[0].seconds if own and DENSE in found else None
+    dense = [row.seconds for row in rows if (row.size, row.contestant) == (size, DENSE)]
+    return {
+        row.contestant: dense[0] / row.seconds
+        for row in rows
+        if dense and (row.size, row.rank) == (size, rank) and row.contestant in JUDGED
+    }
 
 
 def table(rows: Sequence[StepRow], threads: int) -> Table:
@@ -141,5 +156,5 @@ def table(rows: Sequence[StepRow], threads: int) -> Table:
 
 def record(path: Path, rows: Sequence[StepRow], threads: int) -> None:
     """Write everything as JSON, atomically."""
-    bar = {"size": BAR[0], "rank": BAR[1], "at_least": BAR[2], "ratio": ratio(rows)}
+    bar = {"size": BAR[0], "rank": BAR[1], "at_least": BAR[2], "ratios": ratios(rows)}
     record_rows(path, "steps", [asdict(row) for row in rows], threads, bar)

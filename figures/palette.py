@@ -43,6 +43,11 @@ SIGNS = Ink("#882255", ":", "D")
 EXACT_MUON = Ink("#117755", "-", "v")
 ADAMW = Ink("#A6561D", "--", "s")
 SGD = Ink("#5E3C99", ":", "D")
+LORA_RITE_CORE = Ink("#7A4069", ":", ">")
+SCALED_GD = Ink("#8A8D00", "-.", "<")
+RIEMANN_LORA = Ink("#111111", "-", "P")
+RIEMANN_LORA_ADAPTIVE = Ink("#7F7F7F", "--", "X")
+RIEMANNION = Ink("#C1121F", "-", "h")
 CASES = (Ink("#0072B2", "-", "o"), Ink("#D55E00", "--", "s"), Ink("#009E73", "-.", "^"))
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from geometry.errors import require_finite, require_matrices
 from geometry.gauge import Pair, require_pair
-from geometry.scaling import compute_dtype
+from geometry.scaling import compute_dtype, widest_dtype
 
 
 class FixedRank(NamedTuple):
@@ -64,9 +64,10 @@ def point(B: Tensor, A: Tensor) -> FixedRank:
     require_pair(B, A)
     for name, factor in (("B", B), ("A", A)):
         require_finite(name, factor)
-    U, R_B = torch.linalg.qr(B.double())
-    V, R_A = torch.linalg.qr(A.mT.double())
-    longest, eps = max(B.shape[-2], A.shape[-1]), torch.finfo(torch.float64).eps
+    wide = widest_dtype(B.dtype, B.device)
+    U, R_B = torch.linalg.qr(B.to(wide))
+    V, R_A = torch.linalg.qr(A.mT.to(wide))
+    longest, eps = max(B.shape[-2], A.shape[-1]), torch.finfo(wide).eps
     s = torch.linalg.svdvals(torch.stack([R_B, R_A]))
     deficient = (s[..., -1] <= longest * eps * s[..., 0]).reshape(2, -1).any(-1)
     for name, factor, found in zip(("B", "A"), (B, A), deficient.tolist(), strict=True):

@@ -11,6 +11,11 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
+def widest_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """float64, or what `compute_dtype` says on a device without it (Apple's mps)."""
+    return compute_dtype(dtype) if device.type == "mps" else torch.float64
+
+
 def unit_roundoff(dtype: torch.dtype) -> float:
     """u = eps / 2: the largest relative error of one rounded operation."""
     return torch.finfo(dtype).eps / 2

@@ -79,7 +79,7 @@ def test_the_example_of_a_claim_holds() -> None:
 
 
 def test_the_example_of_an_optimiser_descends_as_it_says() -> None:
-    _, example = blocks(ROOT / "docs" / "optimizers.md", "python")
+    *_, example = blocks(ROOT / "docs" / "optimizers.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "optimizers", "exec"), names)
     W, start, optimizer = names["W"].detach(), names["start"], names["optimizer"]
@@ -92,12 +92,23 @@ def test_the_example_of_an_optimiser_descends_as_it_says() -> None:
 
 
 def test_the_example_of_tensors_trains_every_parameter() -> None:
-    example, _ = blocks(ROOT / "docs" / "optimizers.md", "python")
+    _, example, _ = blocks(ROOT / "docs" / "optimizers.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "optimizers", "exec"), names)
     stepped = [p for optimizer in names["optimizers"] for p in optimizer.state]
     assert {id(p) for p in stepped} == {id(p) for p in names["model"].parameters()}
     assert [p.ndim for p in names["tensors"]] == [4, 2]
+
+
+def test_the_example_on_the_manifold_approaches_its_target() -> None:
+    example, *_ = blocks(ROOT / "docs" / "optimizers.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "optimizers", "exec"), names)
+    B, A = (factor.detach() for factor in names["pair"])
+    assert float((B.mT @ B - A @ A.mT).abs().max()) <= 1e-12
+    found = torch.linalg.matrix_norm(B @ A - names["target"])
+    # Twenty steps of .1 along directions of rank 8 at most.
+    assert float(found) < 0.95 * float(torch.linalg.matrix_norm(names["target"]))
 
 
 def test_the_tables_of_rate_adjustments_are_the_same() -> None:

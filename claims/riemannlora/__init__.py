@@ -5,10 +5,22 @@ Framework for Ambiguity-Free LoRA Optimization, arXiv 2507.12142; its second ver
 Riemannion.
 """
 
-from claims.riemannlora import first_step, fixed_rank, one_backward, optimal_start, riemannion
+from claims.riemannlora import (
+    descent,
+    first_step,
+    fixed_rank,
+    gauge,
+    one_backward,
+    optimal_start,
+    riemannion,
+    symmetries,
+)
 
 CLAIMS = (
     *fixed_rank.CLAIMS,
+    *gauge.CLAIMS,
+    *symmetries.CLAIMS,
+    *descent.CLAIMS,
     *optimal_start.CLAIMS,
     *one_backward.CLAIMS,
     *first_step.CLAIMS,

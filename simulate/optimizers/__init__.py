@@ -14,6 +14,8 @@ from simulate.optimizers.not_finite import NotFiniteError
 from simulate.optimizers.one_by_one import OneByOne
 from simulate.optimizers.pair_optimizer import PairOptimizer
 from simulate.optimizers.peft_pairs import lora_pairs
+from simulate.optimizers.riemann_lora import RiemannLoRA
+from simulate.optimizers.riemannion import Riemannion
 from simulate.optimizers.scaled_gd import ScaledGD
 from simulate.optimizers.spectral_descent import SpectralDescent
 from simulate.optimizers.spectron import Spectron
@@ -34,6 +36,8 @@ __all__ = [
     "NotFiniteError",
     "OneByOne",
     "PairOptimizer",
+    "RiemannLoRA",
+    "Riemannion",
     "ScaledGD",
     "SpectralDescent",
     "Spectron",

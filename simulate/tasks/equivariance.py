@@ -21,6 +21,8 @@ from simulate.optimizers import (
     LoRARite,
     LoRARiteCore,
     Muon,
+    Riemannion,
+    RiemannLoRA,
     ScaledGD,
     SpectralDescent,
     Spectron,
@@ -61,6 +63,8 @@ OBJECTIONS: Mapping[type[Optimizer], Objection] = MappingProxyType(
         LoRARiteCore: _none,
         Spectron: _none,
         ScaledGD: _none,
+        RiemannLoRA: _none,
+        Riemannion: _none,
         Muon: _of_muon,
         LoRARite: _of_lora_rite,
     }

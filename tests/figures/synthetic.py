@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tests.figures import (
     synthetic_cost,
     synthetic_finetuning,
+    synthetic_gauges,
     synthetic_heavy_tails,
     synthetic_pairs,
     synthetic_pretraining,
@@ -252,6 +253,7 @@ EVIDENCE = {
     "usg.lockstep": lockstep,
     "usg.l2-convergence": l2_convergence,
     **synthetic_pairs.EVIDENCE,
+    **synthetic_gauges.EVIDENCE,
     **synthetic_finetuning.EVIDENCE,
     **synthetic_sketches.EVIDENCE,
     **synthetic_riemannlora.EVIDENCE,

@@ -14,7 +14,7 @@ CONDITIONS = np.array([1.0, 1.0, 1.0, 10.0, 100.0, 1000.0])
 ROUND_OFF = {"float64": 2.0**-53, "float32": 2.0**-24}
 
 
-def _spread(rng: np.random.Generator, level: Array, seeds: int, by: float = 0.05) -> Array:
+def spread(rng: np.random.Generator, level: Array, seeds: int, by: float = 0.05) -> Array:
     """``level`` (...) of every member (..., seeds), a few percent apart."""
     return np.asarray(level[..., None] * np.exp(by * rng.standard_normal((*level.shape, seeds))))
 
@@ -35,7 +35,7 @@ def gauge(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
         for dtype, u in ROUND_OFF.items():
             rounding = (0.2 + 1.3 / CONDITIONS) * u * CONDITIONS
             size = rounding if level is None else np.maximum(level, rounding)
-            arrays[f"difference, {dtype}"] = _spread(rng, size, seeds)
+            arrays[f"difference, {dtype}"] = spread(rng, size, seeds)
             arrays[f"round-off, {dtype}"] = u * CONDITIONS
             arrays[f"bound, {dtype}"] = 72 * u * CONDITIONS
         return arrays
@@ -56,15 +56,15 @@ def gauge_damping(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
         "control/absolute damping": absolute,
     }
     return {
-        name: _by_gauge(share=_spread(rng, level, seeds), **claimed) for name, level in rows.items()
+        name: _by_gauge(share=spread(rng, level, seeds), **claimed) for name, level in rows.items()
     }
 
 
 def tangent_optimum(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
     ranks = np.array([1, 2, 4, 8, 16])
-    split = _spread(rng, np.array([0.51, 0.53, 0.55, 0.61, 0.79]), seeds, 0.02)
+    split = spread(rng, np.array([0.51, 0.53, 0.55, 0.61, 0.79]), seeds, 0.02)
     size = np.array([0.57, 0.71, 0.82, 0.92, 1.0])
-    projected = 1 - _spread(rng, np.array([0.03, 0.07, 0.09, 0.09, 0.11]), seeds)
+    projected = 1 - spread(rng, np.array([0.03, 0.07, 0.09, 0.09, 0.11]), seeds)
     check = {
         "ranks": ranks,
         "split": split,
@@ -84,7 +84,7 @@ def rank_step_scale(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
         "control/signs": 11 + 52 * share,
     }
     return {
-        name: {"ranks": ranks, "sizes": _spread(rng, level, seeds, 0.02)}
+        name: {"ranks": ranks, "sizes": spread(rng, level, seeds, 0.02)}
         for name, level in rows.items()
     }
 
@@ -92,8 +92,8 @@ def rank_step_scale(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
 def not_invariant(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
     scales = 3.0 ** np.arange(-4, 5)
     larger = np.maximum(scales, 1 / scales)
-    spectron = _spread(rng, 1 - 0.55 / larger**0.8, seeds, 0.01)
-    lora_muon = np.broadcast_to(_spread(rng, np.array(0.77), seeds), (len(scales), seeds))
+    spectron = spread(rng, 1 - 0.55 / larger**0.8, seeds, 0.01)
+    lora_muon = np.broadcast_to(spread(rng, np.array(0.77), seeds), (len(scales), seeds))
     return {
         "check": {"scales": scales, "sizes": spectron},
         "control/LoRA-Muon": {"scales": scales, "sizes": lora_muon},
@@ -102,7 +102,7 @@ def not_invariant(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
 
 def zero_init_kick(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
     rates = np.array([0.1, 0.01, 0.001])
-    moves = _spread(rng, np.array([0, 1, 0.39, 0.26, 0.2, 0.16]), seeds, 0.02)
+    moves = spread(rng, np.array([0, 1, 0.39, 0.26, 0.2, 0.16]), seeds, 0.02)
     in_proportion = rates[:, None] * np.ones(6)
     damped = 0.6 * in_proportion
     damped[:, 0] = 0
@@ -110,9 +110,9 @@ def zero_init_kick(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
         "check": {"rates": rates, "shares": np.stack([moves] * 3)},
         "control/Gaussian start": {
             "rates": rates,
-            "shares": _spread(rng, 6.7e-3 * in_proportion, seeds),
+            "shares": spread(rng, 6.7e-3 * in_proportion, seeds),
         },
-        "control/absolute damping": {"rates": rates, "shares": _spread(rng, damped, seeds)},
+        "control/absolute damping": {"rates": rates, "shares": spread(rng, damped, seeds)},
     }
 
 
@@ -127,14 +127,14 @@ def two_forms(rng: np.random.Generator, seeds: int) -> dict[str, Arrays]:
         }
         arrays[f"condition, {dtype}"] = condition
         for name, level in levels.items():
-            arrays[f"{name}, {dtype}"] = _spread(rng, level, seeds)
+            arrays[f"{name}, {dtype}"] = spread(rng, level, seeds)
     return {"check": arrays}
 
 
 def _curves(rng: np.random.Generator, seeds: int, best: Array, least: Array) -> Arrays:
     """Parabolas in log rate, the last with a rate less and a run that diverged."""
     rates = np.tile(10.0 ** np.arange(-2, 0.25, 0.25), (len(best), 1))
-    losses = _spread(rng, least[:, None] + 0.4 * np.log10(rates / best[:, None]) ** 2, seeds, 0.01)
+    losses = spread(rng, least[:, None] + 0.4 * np.log10(rates / best[:, None]) ** 2, seeds, 0.01)
     rates[-1, -1], losses[-1, -1] = np.nan, np.nan
     losses[-1, -2, 0] = np.nan
     return {

@@ -143,6 +143,10 @@ STATEMENTS = {
         "What it costs to choose the unfolding once for all",
         r"$N^*(G) \le \sqrt{r^*}\, \|G_{\tau^*}\|_*$.",
     ),
+    "riemannlora.gauge": (
+        "Runs on the manifold do not depend on the gauge",
+        r"From $(BC, C^{-1}A)$ they reach the same product as from $(B, A)$.",
+    ),
     "riemannlora.loi-optimal": (
         "The locally optimal start has the most of the gradient tangent",
         r"$\max_X \|P_X G\|_F^2 = \sum_{i \le 2r} \sigma_i^2$.",

@@ -84,7 +84,7 @@ def test_one_seed_is_enough(figure: Figure, one_seed: Sources) -> None:
 
 
 def test_figure_names_are_unique() -> None:
-    assert len({figure.name for figure in FIGURES}) == len(FIGURES) == 27
+    assert len({figure.name for figure in FIGURES}) == len(FIGURES) == 28
 
 
 @pytest.mark.parametrize("count", range(2, 9))

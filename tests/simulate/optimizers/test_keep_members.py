@@ -20,6 +20,8 @@ from simulate.optimizers import (
     LoRARiteCore,
     MemberAdamW,
     Muon,
+    Riemannion,
+    RiemannLoRA,
     ScaledGD,
     SpectralDescent,
     Spectron,
@@ -35,7 +37,16 @@ def on_factors(kind: Callable[..., torch.optim.Optimizer]) -> Make:
     return lambda pairs, lr: kind(list(chain(*pairs)), lr=lr)
 
 
-OF_PAIRS = (FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, ScaledGD, Spectron)
+OF_PAIRS = (
+    FactorMuon,
+    LoRAMuon,
+    LoRARite,
+    LoRARiteCore,
+    Riemannion,
+    RiemannLoRA,
+    ScaledGD,
+    Spectron,
+)
 OF_MATRICES = (MemberAdamW, Muon, SpectralDescent)
 KINDS: dict[str, Make] = {
     **{kind.__name__: kind for kind in OF_PAIRS},

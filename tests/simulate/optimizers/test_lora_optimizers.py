@@ -21,6 +21,8 @@ from simulate.optimizers import (
     LoRARite,
     LoRARiteCore,
     PairOptimizer,
+    Riemannion,
+    RiemannLoRA,
     ScaledGD,
     Spectron,
     lora_pairs,
@@ -61,6 +63,8 @@ COVARIANT: dict[str, Make] = {
     "LoRAMuon": LoRAMuon,
     "LoRARiteCore": LoRARiteCore,
     "LoRARite": LoRARite,
+    "RiemannLoRA": RiemannLoRA,
+    "Riemannion": Riemannion,
     "ScaledGD": ScaledGD,
 }
 NOT_COVARIANT: dict[str, Make] = {

@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from simulate.optimizers import (
     LoRARite,
     LoRARiteCore,
     PairOptimizer,
+    Riemannion,
+    RiemannLoRA,
     ScaledGD,
     Spectron,
 )
@@ -24,8 +27,21 @@ from tests.geometry.test_msign import random_matrices
 
 Make = Callable[..., PairOptimizer]
 OPTIMIZERS: dict[str, Make] = {
-    each.__name__: each
-    for each in (FactorMuon, LoRAMuon, LoRARite, LoRARiteCore, ScaledGD, Spectron)
+    **{
+        each.__name__: each
+        for each in (
+            FactorMuon,
+            LoRAMuon,
+            LoRARite,
+            LoRARiteCore,
+            Riemannion,
+            RiemannLoRA,
+            ScaledGD,
+            Spectron,
+        )
+    },
+    "RiemannLoRA, adaptive": partial(RiemannLoRA, adaptive=True),
+    "Riemannion, stored after": partial(Riemannion, stored="after"),
 }
 each_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 Parameters = list[tuple[torch.nn.Parameter, torch.nn.Parameter]]

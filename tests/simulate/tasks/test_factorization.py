@@ -24,6 +24,8 @@ from simulate.optimizers import (
     LoRARiteCore,
     MemberAdamW,
     Muon,
+    Riemannion,
+    RiemannLoRA,
     ScaledGD,
     SpectralDescent,
     Spectron,
@@ -62,6 +64,9 @@ EXACT: dict[str, Make] = {
     "LoRA-RITE's core": LoRARiteCore,
     "Spectron": Spectron,
     "ScaledGD": ScaledGD,
+    "RiemannLoRA": partial(RiemannLoRA, weight_decay=0.1),
+    "RiemannLoRA, adaptive": partial(RiemannLoRA, adaptive=True),
+    "Riemannion": Riemannion,
 }  # fmt: skip
 
 REFUSED: dict[str, tuple[Make, str]] = {
