@@ -251,7 +251,7 @@ def _about(subject: str, console: Console) -> Registry:
 
     with _usage_errors("--subject"):
         loaded = load_subject(subject)
-    registry = about_subjects(_registry(), loaded)
+    registry = about_subjects(_registry())
     origin = f" ({loaded.origin})" if loaded.origin else ""
     told = f"Under test: {subject}{origin}, of {loaded.takes}; {len(registry)} claims are about it."
     console.print(Text(told), soft_wrap=True)

@@ -22,9 +22,7 @@ from geometry.names import unknown_name
 
 Relation = Literal["<=", ">=", "within"]
 Source = Literal["paper", "derived", "related"]
-# What an optimiser is given: pairs (B, A), or parameters.
-Takes = Literal["pairs", "params"]
-# [(B, A), ...] or [W, ...], lr and options to an optimiser.
+# [(B, A), ...], lr and options to an optimiser.
 Make = Callable[..., Any]
 TIERS = ("quick", "full", "paper")
 
@@ -192,8 +190,8 @@ class Claim:
     ``skip`` returns the reason why the claim cannot run in a setting, or None.
     ``seconds`` is about what the quick tier takes on one core: where no earlier run is known, the
     longest claims are started first.
-    ``subject`` says which optimisers the statement is about, where it can be asked of others than
-    the paper's own; the check then takes its optimiser from :meth:`Setting.optimizer`.
+    ``subject`` says what the optimisers take that the statement can be asked of, where it is not
+    about the paper's own alone; the check then takes its optimiser from :meth:`Setting.optimizer`.
     """
 
     id: str
@@ -210,7 +208,7 @@ class Claim:
     expected: Verdict = Verdict.HOLDS
     skip: Callable[[Setting], str | None] = _no_skip
     seconds: float = 1.0
-    subject: Takes | None = None
+    subject: Literal["pairs"] | None = None
 
     def __post_init__(self) -> None:
         if not self.controls:

@@ -18,15 +18,16 @@ from functools import partial
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 
-from claims.registry import Registry, Takes
+from claims.registry import Registry
 from geometry.names import unknown_name
 from simulate.optimizers import OneByOne
 
 FORM = "package.module:name"
+Takes = Literal["pairs", "params"]
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,15 @@ class Subject:
     make: Callable[..., Optimizer]
 
     def __call__(self, given: Sequence[Any], lr: float) -> Optimizer:
-        """An optimiser of pairs (B, A), or of parameters, with members before their matrices.
+        """An optimiser of pairs (B, A) that have members before their matrices.
 
-        One that takes parameters is given the factors of pairs one after the other.
+        One that takes parameters is given the factors one after the other.
         """
         return OneByOne(given, partial(self._of_matrices, lr=lr))
 
     def _of_matrices(self, given: list[Any], lr: float) -> Optimizer:
         if self.takes == "params":
-            given = [p for each in given for p in (each if isinstance(each, tuple) else (each,))]
+            given = [factor for pair in given for factor in pair]
         return self.make(given, lr=lr)
 
     @property
@@ -115,7 +116,6 @@ def _taken(name: str, make: Any) -> Takes:
     return takes
 
 
-def about_subjects(registry: Registry, subject: Subject) -> Registry:
-    """The claims that can be asked of ``subject``: of pairs, and of parameters for it alone."""
-    fitting = ("pairs", "params") if subject.takes == "params" else ("pairs",)
-    return Registry(claim for claim in registry if claim.subject in fitting)
+def about_subjects(registry: Registry) -> Registry:
+    """The claims that can be asked of a subject."""
+    return Registry(claim for claim in registry if claim.subject is not None)

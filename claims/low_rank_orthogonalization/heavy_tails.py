@@ -204,8 +204,8 @@ CRITERION = (
     "interval below the bound at every K"
 )
 QUICK = tuple(2**k for k in (10, 12, 14))
-FULL_TIER = tuple(2**k for k in (10, 11, 12, 13, 14, 15, 16))
-LONGEST = tuple(2**k for k in range(10, 19))
+FULL_TIER = tuple(2**k for k in range(10, 19))
+LONGEST = tuple(2**k for k in range(10, 21))
 ALL = tuple(TAILS)
 
 

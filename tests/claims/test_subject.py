@@ -48,13 +48,9 @@ def test_an_optimiser_of_pairs_and_one_of_parameters() -> None:
     params = load_subject("torch.optim:Adam")
     assert (pairs.takes, params.takes) == ("pairs", "params")
     assert "torch" in params.origin
-    asked = {claim.id for claim in about_subjects(REGISTRY, pairs)}
-    assert "lora-muon.gauge" in asked
-    assert asked <= {claim.id for claim in about_subjects(REGISTRY, params)}
-    assert not any(
-        claim.subject is None or claim.expected is Verdict.REFUTED
-        for claim in about_subjects(REGISTRY, params)
-    )
+    asked = about_subjects(REGISTRY)
+    assert "lora-muon.gauge" in {claim.id for claim in asked}
+    assert all(claim.expected is Verdict.HOLDS for claim in asked)
 
 
 @pytest.mark.parametrize("identifier", ["lora-muon.gauge", "lora-rite.gauge"])
