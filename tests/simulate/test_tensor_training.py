@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from simulate.cells import Contestant
-from simulate.optimizers import MemberAdamW
+from simulate.optimizers import MemberAdamW, Tensorion
 from simulate.tasks import TensorCompletion, TensorRegression, Tucker
 from simulate.tensor_training import train_tensors
 
@@ -35,6 +35,11 @@ def test_regression_is_learnt_and_entries_that_are_not_seen_are_left() -> None:
     completion = TensorCompletion((3, 4, 5), (2, 2, 2), range(3), share=0.5)
     left = train_tensors(completion, ADAMW, (0.05,), **options)
     assert left.flatten().tolist() == pytest.approx([1.0] * 3)
+    # Steps with all singular values alike move what is not seen, and not to where it belongs.
+    tensorion = Contestant("Tensorion", Tensorion, {"order": 3, "weight_decay": 0.0})
+    wider = TensorCompletion((6, 7, 8), (2, 2, 2), range(3), share=0.3)
+    moved = train_tensors(wider, tensorion, (0.003, 0.03, 0.3), steps=40, recorded=(40,))
+    assert float(moved.min()) > 1
 
 
 def test_a_tucker_model_completes_and_members_are_alone() -> None:
