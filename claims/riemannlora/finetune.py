@@ -177,7 +177,7 @@ def check_finetuning(setting: Setting) -> Evidence:
     The loss is that of the validation windows after the last step; steps are those to nine tenths
     of the way, in nats, from the start to the least final loss of any contestant, seed by seed, and
     all where one never comes there. Half of the way was what was first looked at: the contestants
-    come there in 7 to 13 steps, within the warm-up of 10, where the rate decides and not the
+    come there in 6 to 13 steps, within the warm-up of 10, where the rate decides and not the
     optimiser. Both are paired by seed: pretrained model and batches are the same. What the optimal
     start alone does is told, by AdamW from it.
 
