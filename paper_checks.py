@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -24,6 +24,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from claims.registry import Claim, Registry
+    from claims.running.lanes import Lane
 
 # The module whose REGISTRY holds the claims; workers import it by this name.
 REGISTRY_MODULE = "claims"
@@ -117,7 +118,11 @@ def run(
         # The papers' own results stay what they are.
         out = out / subject.replace(":", ".")
     _require_writable(out)
-    raise typer.Exit(_run(only or [], paper, tier, seed, jobs or _cores(), subject, out, resume))
+    jobs = jobs or _cores()
+    whole = not (only or paper or subject or resume)
+    with _standing(jobs if whole else 0) as lanes:
+        code = _run(only or [], paper, tier, seed, jobs, subject, out, resume, lanes)
+    raise typer.Exit(code)
 
 
 @app.command("list")
@@ -169,6 +174,7 @@ def _run(
     subject: str | None,
     out: Path,
     resume: bool,
+    lanes: Sequence[Lane],
 ) -> int:
     from claims.results import Recorder, read_results
     from claims.results.provenance import kept_claims, resumed, run_header, settled
@@ -215,6 +221,7 @@ def _run(
                 expected_seconds=_previous_seconds(out, tier),
                 store=cells,
                 subject=subject,
+                standing=lanes,
             )
     except KeyboardInterrupt:
         stand = f"{len(recorder.results)} claims stand in {out}"
@@ -230,6 +237,18 @@ def _run(
     console.print(f"{counts(claims)}; {time.perf_counter() - start:.1f} s")
     console.print(Text(f"Report: {report}"), soft_wrap=True)
     return 0 if all(claim.as_expected for claim in claims) else 1
+
+
+@contextmanager
+def _standing(count: int) -> Iterator[Sequence[Lane]]:
+    """Workers for a run of all claims, which load these while this process does."""
+    if count == 0:
+        yield ()
+        return
+    from claims.running.lanes import standing_lanes
+
+    with standing_lanes(count, REGISTRY_MODULE) as lanes:
+        yield lanes
 
 
 def _report(console: Console, out: Path, jobs: int) -> Path:

@@ -14,7 +14,7 @@ from figures.figure import Figure
 
 PNG_DPI = 180  # sharp on a dense screen at the width of the report
 # Bytes up to which an SVG is small enough; to draw a PNG beside it takes as long again.
-SMALL_SVG = 130_000
+SMALL_SVG = 230_000
 
 # An image, or the sentence why there is none.
 _Drawn = tuple[str, str]

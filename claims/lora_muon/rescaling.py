@@ -145,7 +145,7 @@ CLAIMS = (
         controls={"Spectron": control_spectron},
         tiers={
             "quick": {
-                "seeds": 3, "steps": 60, "tokens": 50_000, "rate": 0.1, "batch": 8, "length": 32,
+                "seeds": 3, "steps": 40, "tokens": 50_000, "rate": 0.1, "batch": 8, "length": 32,
                 "width": 32, "depth": 1, "rank": 4,
             },
             "full": {

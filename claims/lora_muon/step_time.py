@@ -218,7 +218,7 @@ CLAIMS = (
             "quick": {
                 "sizes": (1024, 2048),
                 "ranks": (16, 64),
-                "rounds": {16: 101, 64: 31},
+                "rounds": {16: 61, 64: 31},
                 "slow_rounds": 7,
                 "dense_up_to": 1024,
                 "dense_rounds": 2,

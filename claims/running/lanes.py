@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,25 @@ class Lane:
         return fields if isinstance(fields, float) else Outcome(claim=claim, **fields)
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, whatever it is doing; a lane that was stopped stays so."""
         self._process.kill()
         self._process.join()
         self.connection.close()
+
+
+@contextmanager
+def standing_lanes(count: int, registry: str) -> Iterator[list[Lane]]:
+    """Lanes that load the registry while the caller does, instead of after it.
+
+    :func:`claims.running.many.run_claims` takes what it needs of them; all end with the block.
+    """
+    lanes: list[Lane] = []
+    try:
+        lanes.extend(Lane(registry) for _ in range(count))
+        yield list(lanes)
+    finally:
+        for lane in lanes:
+            lane.stop()
 
 
 def _ending(exit_code: int | None) -> str:

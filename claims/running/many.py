@@ -31,6 +31,7 @@ def run_claims(
     expected_seconds: Mapping[str, float] | None = None,
     store: Path | None = None,
     subject: str | None = None,
+    standing: Sequence[Lane] = (),
 ) -> tuple[Outcome, ...]:
     """Run ``claims`` and return their outcomes in the order given.
 
@@ -43,6 +44,7 @@ def run_claims(
     ``store`` is the folder of what claims keep on their way. Jobs beyond the number of claims are
     shared out among them, as processes of their own.
     ``subject`` names the optimiser under test, which every worker loads.
+    ``standing`` are lanes of that registry and subject, which are put to work first.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
@@ -51,6 +53,7 @@ def run_claims(
     waiting = deque(sorted(claims, key=lambda c: costs.get(c.id, float("inf")), reverse=True))
     outcomes: dict[str, Outcome] = {}
     lanes: set[Lane] = set()
+    idle = deque(standing)
     running: dict[Connection, tuple[Lane, Claim, float]] = {}
 
     def start_next(lane: Lane) -> None:
@@ -62,7 +65,7 @@ def run_claims(
     try:
         while waiting or running:
             while waiting and len(lanes) < jobs:
-                lane = Lane(registry, subject)
+                lane = idle.popleft() if idle else Lane(registry, subject)
                 lanes.add(lane)
                 start_next(lane)
             for ready in wait(list(running)):

@@ -36,6 +36,7 @@ def serve(connection: Connection, registry: str, subject: str | None = None) -> 
     from claims.selection import load_registry
     from claims.subject import load_subject
 
+    claims = load_registry(registry)
     tested = None if subject is None else load_subject(subject)
     while True:
         try:
@@ -43,7 +44,6 @@ def serve(connection: Connection, registry: str, subject: str | None = None) -> 
         except (EOFError, OSError):
             return
         means = Means(store, processes, connection.send)
-        claim = load_registry(registry)[identifier]
-        fields = dict(vars(run_claim(claim, tier, seed, means, tested)))
+        fields = dict(vars(run_claim(claims[identifier], tier, seed, means, tested)))
         del fields["claim"]
         connection.send(fields)

@@ -14,6 +14,7 @@ import torch
 
 from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
 from claims.results import Outcome
+from claims.running.lanes import standing_lanes
 from claims.running.many import run_claims
 from claims.running.one import run_claim
 from tests.claims import fakes
@@ -180,3 +181,16 @@ def test_no_jobs_are_refused() -> None:
 
 def test_nothing_to_run_is_nothing_run() -> None:
     assert run([], jobs=2) == ()
+
+
+def test_standing_lanes_are_put_to_work_and_end() -> None:
+    claims = [fakes.PASSING, fakes.REFUTED]
+    with standing_lanes(2, FAKES) as standing:
+        outcomes = run_claims(claims, "quick", 0, 1, registry=FAKES, standing=standing)
+        first, other = (lane._process for lane in standing)
+        # What was not needed still stands.
+        assert (first.is_alive(), other.is_alive()) == (False, True)
+    assert not other.is_alive()
+    assert [outcome.claim.id for outcome in outcomes] == [claim.id for claim in claims]
+    alone = run_claims(claims, "quick", 0, 1, registry=FAKES)
+    assert [numbers(outcome) for outcome in outcomes] == [numbers(outcome) for outcome in alone]
