@@ -137,7 +137,7 @@ CLAIMS = (
         reference=REFERENCE,
         source="paper",
         setup="transformer with low-rank layers on the synthetic language: width 32, depth 1, rank "
-        "4, 60 steps (quick); width 64, depth 2, rank 8, 200 steps (full); float32",
+        "4, 40 steps (quick); width 64, depth 2, rank 8, 200 steps (full); float32",
         criterion=f"exactly 0 at c = 2, 8; at most {BAND:g} times the largest deviation of "
         f"{PERTURBED} perturbed runs a seed at c = 3, 9, 27",
         check=check_rescaling,
