@@ -26,6 +26,7 @@ from simulate.optimizers import (
     ScaledGD,
     SpectralDescent,
     Spectron,
+    Tensorion,
 )
 
 # From the options of a group to why its steps are not equivariant; None where they are.
@@ -50,6 +51,12 @@ def _of_muon(options: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _of_tensorion(options: Mapping[str, Any]) -> str | None:
+    if options["order"] != 2:
+        return f"order={options['order']} may take members for a mode; with 2 it is Muon"
+    return _of_muon(options)
+
+
 def _of_lora_rite(options: Mapping[str, Any]) -> str:
     return "its second moments are means over the rows of a factor"
 
@@ -66,6 +73,7 @@ OBJECTIONS: Mapping[type[Optimizer], Objection] = MappingProxyType(
         RiemannLoRA: _none,
         Riemannion: _none,
         Muon: _of_muon,
+        Tensorion: _of_tensorion,
         LoRARite: _of_lora_rite,
     }
 )

@@ -29,6 +29,7 @@ from simulate.optimizers import (
     ScaledGD,
     SpectralDescent,
     Spectron,
+    Tensorion,
 )
 from simulate.tasks import iterate
 
@@ -55,6 +56,7 @@ EXACT: dict[str, Make] = {
         f"Muon, {name}": of_factors(Muon, orthogonalizer=name, adjust_lr_fn="unadjusted")
         for name in ("svd", "muon", "polar_express", "lora_muon")
     },
+    "Tensorion": of_factors(Tensorion, order=2, adjust_lr_fn="unadjusted"),
     "Muon on each factor": FactorMuon,
     "LoRA-Muon": partial(LoRAMuon, weight_decay=0.1),
     "LoRA-Muon, as published": partial(
@@ -81,6 +83,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
         of_factors(Muon, orthogonalizer="svd"),
         "adjust_lr_fn=None goes by the number of rows and columns; 'unadjusted' does not",
     ),
+    "Tensorion": (of_factors(Tensorion), "order=None may take members for a mode; with 2 it is"),
     "LoRA-RITE": (LoRARite, "LoRARite: .* means over the rows of a factor"),
 }
 
