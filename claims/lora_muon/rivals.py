@@ -227,7 +227,7 @@ CLAIMS = (
         seconds=5,
         controls={"LoRA-Muon": control_lora_muon},
         # The mean at c = 1 is .468 +- .020 / sqrt(seeds) and its edge .4725: 5 of them away.
-        tiers={"quick": {"seeds": 256}, "full": {"seeds": 2048}},
+        tiers={"quick": {"seeds": 512}, "full": {"seeds": 2048}},
     ),
     Claim(
         id="lora-rite.first-step",
