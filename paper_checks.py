@@ -120,7 +120,10 @@ def run(
     _require_writable(out)
     jobs = jobs or _cores()
     whole = not (only or paper or subject or resume)
-    with _standing(jobs if whole else 0) as lanes:
+    from claims.running.lanes import standing_lanes
+
+    # Of all claims: workers load them while this process does.
+    with standing_lanes(jobs if whole else 0, REGISTRY_MODULE) as lanes:
         code = _run(only or [], paper, tier, seed, jobs, subject, out, resume, lanes)
     raise typer.Exit(code)
 
@@ -237,18 +240,6 @@ def _run(
     console.print(f"{counts(claims)}; {time.perf_counter() - start:.1f} s")
     console.print(Text(f"Report: {report}"), soft_wrap=True)
     return 0 if all(claim.as_expected for claim in claims) else 1
-
-
-@contextmanager
-def _standing(count: int) -> Iterator[Sequence[Lane]]:
-    """Workers for a run of all claims, which load these while this process does."""
-    if count == 0:
-        yield ()
-        return
-    from claims.running.lanes import standing_lanes
-
-    with standing_lanes(count, REGISTRY_MODULE) as lanes:
-        yield lanes
 
 
 def _report(console: Console, out: Path, jobs: int) -> Path:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geometry.errors import require_finite
 from geometry.fixed_rank import (
     FixedRank,
     Tangent,
@@ -20,7 +19,7 @@ from geometry.fixed_rank import (
     point,
     tangent_projection_from_products,
 )
-from geometry.gauge import Pair, require_pair
+from geometry.gauge import Pair, require_gradients, require_pair
 from geometry.polar import msign
 
 
@@ -37,13 +36,7 @@ def point_and_gradient(B: Tensor, A: Tensor, G_B: Tensor, G_A: Tensor) -> tuple[
         ValueError: as :func:`geometry.fixed_rank.point`, and gradients of other shapes or dtypes
             than their factors, or not finite.
     """
-    for name, G, factor in (("G_B", G_B, B), ("G_A", G_A, A)):
-        if G.shape != factor.shape or (G.dtype, G.device) != (factor.dtype, factor.device):
-            raise ValueError(
-                f"{name}: shape {tuple(factor.shape)}, {factor.dtype} on {factor.device} is "
-                f"expected, as of its factor; given {tuple(G.shape)}, {G.dtype} on {G.device}"
-            )
-        require_finite(name, G)
+    require_gradients(B, A, G_B, G_A)
     X = point(B, A)
     # R_B and R_A; what is below the diagonal is round-off.
     R_B, R_A = (X.U.mT @ B).triu(), (X.V.mT @ A.mT).triu()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geometry.errors import require_matrices, require_square
+from geometry.errors import require_finite, require_matrices, require_square
 
 Pair = tuple[Tensor, Tensor]
 
@@ -36,6 +36,29 @@ def require_pair(B: Tensor, A: Tensor, names: tuple[str, str] = ("B", "A")) -> N
             f"{names[0]} and {names[1]} of one dtype on one device are expected; given {B.dtype} "
             f"on {B.device} and {A.dtype} on {A.device}"
         )
+
+
+def require_alike(
+    B: Tensor, A: Tensor, X_B: Tensor, X_A: Tensor, names: tuple[str, str] = ("G_B", "G_A")
+) -> None:
+    """Raise ValueError unless (B, A) is a pair, and X_B and X_A are like their factors.
+
+    That is of their shape, dtype and device. Reads only metadata.
+    """
+    require_pair(B, A)
+    for name, X, factor in ((names[0], X_B, B), (names[1], X_A, A)):
+        if X.shape != factor.shape or (X.dtype, X.device) != (factor.dtype, factor.device):
+            raise ValueError(
+                f"{name}: shape {tuple(factor.shape)} and {factor.dtype} are expected, those of "
+                f"its factor on {factor.device}; given {tuple(X.shape)} and {X.dtype} on {X.device}"
+            )
+
+
+def require_gradients(B: Tensor, A: Tensor, G_B: Tensor, G_A: Tensor) -> None:
+    """Raise ValueError unless G_B and G_A are finite and like their factors."""
+    require_alike(B, A, G_B, G_A)
+    for name, gradient in (("G_B", G_B), ("G_A", G_A)):
+        require_finite(name, gradient)
 
 
 def regauged(B: Tensor, A: Tensor, R: Tensor) -> Pair:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from geometry.errors import require_finite
-from geometry.gauge import Pair, require_pair
+from geometry.gauge import Pair, require_alike, require_gradients
 from geometry.inverse_root import inverse_root, root_of_gram
 from geometry.newton_schulz import newton_schulz_weight
 from geometry.orthogonalizers import orthogonalizer_named
@@ -63,7 +63,7 @@ def split_direction(
 
     Reference: arXiv 2606.12921, Algorithm 1.
     """
-    _require_gradients(B, A, G_B, G_A)
+    require_gradients(B, A, G_B, G_A)
     R_A, R_B = root(A), root(B.mT)
     return orthogonalize(G_B @ R_A) @ R_A, R_B @ orthogonalize(R_B @ G_A)
 
@@ -84,7 +84,7 @@ def split_direction_by_qr(
 
     Reference: arXiv 2606.12921, Proposition 6; Yen et al., LoRA Done RITE, arXiv 2410.20625.
     """
-    _require_gradients(B, A, G_B, G_A)
+    require_gradients(B, A, G_B, G_A)
     T_A, T_B = torch.linalg.qr(A.mT).R, torch.linalg.qr(B).R
     for name, T in (("A", T_A), ("B", T_B)):
         diagonal = T.diagonal(dim1=-2, dim2=-1).abs()
@@ -136,7 +136,7 @@ def split_direction_by_gram(
     Raises:
         ValueError: as for :func:`split_direction`; unknown names, steps or damping out of range.
     """
-    _require_shapes(B, A, G_B, G_A)
+    require_alike(B, A, G_B, G_A)
     polynomials = orthogonalizer_named(orthogonalizer).polynomials(steps)
     longer, eps = max(B.shape[-2], A.shape[-1]), torch.finfo(torch.float64).eps
     # Of squares; below r eps a Gram matrix knows nothing.
@@ -195,7 +195,7 @@ def split_step(
 
     Reference: arXiv 2606.12921, Algorithm 1 and Proposition 4.
     """
-    _require_shapes(B, A, D_B, D_A, ("D_B", "D_A"))
+    require_alike(B, A, D_B, D_A, ("D_B", "D_A"))
     eta = torch.as_tensor(eta, dtype=B.dtype, device=B.device)
     left = 1 - weight_decay * eta
     if weight_decay < 0 or not bool(((left > 0) & (left <= 1)).all()):
@@ -206,21 +206,3 @@ def split_step(
     scale = left.sqrt()[..., None, None]
     length = -eta[..., None, None] / (2 * scale)
     return (scale * B).addcmul_(length, D_B), (scale * A).addcmul_(length, D_A)
-
-
-def _require_gradients(B: Tensor, A: Tensor, G_B: Tensor, G_A: Tensor) -> None:
-    _require_shapes(B, A, G_B, G_A)
-    for name, gradient in (("G_B", G_B), ("G_A", G_A)):
-        require_finite(name, gradient)
-
-
-def _require_shapes(
-    B: Tensor, A: Tensor, G_B: Tensor, G_A: Tensor, names: tuple[str, str] = ("G_B", "G_A")
-) -> None:
-    require_pair(B, A)
-    for name, gradient, factor in ((names[0], G_B, B), (names[1], G_A, A)):
-        if gradient.shape != factor.shape or gradient.dtype != factor.dtype:
-            raise ValueError(
-                f"{name}: shape {tuple(factor.shape)} and {factor.dtype} are expected, those of "
-                f"its factor; given {tuple(gradient.shape)} and {gradient.dtype}"
-            )

@@ -17,6 +17,7 @@ from functools import cache, lru_cache
 from itertools import combinations
 
 import tensorly
+import torch
 from tensorly.base import matricize
 from torch import Tensor
 
@@ -162,6 +163,19 @@ def fold(matrix: Tensor, modes: Sequence[int], shape: Sequence[int]) -> Tensor:
     X = matrix.reshape(*batch, *(shape[mode] for mode in permuted))
     back = [len(batch) + permuted.index(mode) for mode in range(len(shape))]
     return X.permute(*range(len(batch)), *back)
+
+
+def mode_products(X: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """X (S, ..., n_1, ..., n_d) times a matrix (S, p_k, n_k) along each of its last d modes.
+
+    TensorLy's ``multi_mode_dot`` has one matrix a mode for all members.
+
+    Returns:
+        (S, ..., p_1, ..., p_d).
+    """
+    for mode, M in enumerate(matrices, start=-len(matrices)):
+        X = torch.einsum("s...r,snr->s...n", X.movedim(mode, -1), M).movedim(-1, mode)
+    return X
 
 
 def _ascending(modes: Sequence[int], order: int) -> Modes:

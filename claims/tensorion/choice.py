@@ -11,9 +11,9 @@ from torch import Tensor
 
 from claims.measuring.draws import gaussian
 from claims.registry import Claim, Evidence, Measurement, Setting
-from claims.tensorion.tensors import PAPER, RECONSTRUCTED, by_modes, nuclear_norms, rotations
+from claims.tensorion.tensors import PAPER, RECONSTRUCTED, nuclear_norms, rotations
 from geometry.tensor import offline_unfolding, online_unfolding
-from geometry.unfolding import fold, unfolded_shape, unfoldings
+from geometry.unfolding import fold, mode_products, unfolded_shape, unfoldings
 
 BOUND = "N*(G) / ||G_tau*||_* over sqrt(r*), largest"
 USUAL = "||G_tau*||_* over that of the usual flattening, Gaussian, mean"
@@ -38,7 +38,7 @@ def _of_tucker_rank(seeds: range, shape: Sequence[int], rank: int) -> Tensor:
     """A Gaussian core of rank^d, less where a mode is shorter, in Haar bases."""
     core = gaussian(seeds, *(min(rank, size) for size in shape), stream=5)
     bases = rotations(seeds, shape, stream=90)
-    return by_modes(core, [Q[..., :rank] for Q in bases])
+    return mode_products(core, [Q[..., :rank] for Q in bases])
 
 
 def _kronecker(seeds: range, size: int) -> Tensor:

@@ -12,13 +12,12 @@ from claims.registry import Claim, Evidence, Measurement, Setting
 from claims.tensorion.tensors import (
     PAPER,
     RECONSTRUCTED,
-    by_modes,
     inner,
     nuclear_norms,
     rotations,
 )
 from geometry.philox import uniforms
-from geometry.unfolding import unfolded_shape, unfoldings
+from geometry.unfolding import mode_products, unfolded_shape, unfoldings
 from simulate.optimizers import Tensorion
 
 SHAPES = ((4, 4, 4), (6, 4, 3, 3))
@@ -38,7 +37,7 @@ class _Quadratic:
     curvatures: list[Tensor]
 
     def gradient(self, X: Tensor) -> Tensor:
-        return by_modes(X, self.curvatures)
+        return mode_products(X, self.curvatures)
 
     def loss(self, X: Tensor) -> Tensor:
         return inner(X, self.gradient(X)) / 2

@@ -15,7 +15,6 @@ from claims.tensorion.hull import Hull
 from claims.tensorion.tensors import (
     PAPER,
     RECONSTRUCTED,
-    by_modes,
     inner,
     nuclear_norms,
     rotations,
@@ -23,7 +22,14 @@ from claims.tensorion.tensors import (
 )
 from geometry.polar import msign
 from geometry.tensor import online_unfolding, tensor_lmo
-from geometry.unfolding import distinct_unfoldings, fold, unfold, unfolded_shape, unfoldings
+from geometry.unfolding import (
+    distinct_unfoldings,
+    fold,
+    mode_products,
+    unfold,
+    unfolded_shape,
+    unfoldings,
+)
 from simulate.optimizers import MemberAdamW
 
 Array = NDArray[np.float64]
@@ -148,7 +154,7 @@ def _turned(setting: Setting, direction: Callable[[Tensor], Tensor]) -> Evidence
     for shape in TURNED:
         order, G = len(shape), gaussian(seeds, *shape)
         axes = rotations(seeds, shape, stream=10)
-        difference = direction(by_modes(G, axes)) - by_modes(direction(G), axes)
+        difference = direction(mode_products(G, axes)) - mode_products(direction(G), axes)
         error = difference.flatten(1).norm(dim=1)
         # What the polar factor of its unfolding is known to.
         place = online_unfolding(G, order)

@@ -29,14 +29,6 @@ def spectral_norms(X: Tensor, order: int) -> Tensor:
     )
 
 
-def by_modes(G: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """G (E, n_1, ..., n_d) times a matrix (E, p_k, n_k) along each of its modes."""
-    for mode, matrix in enumerate(matrices, start=1):
-        moved = G.movedim(mode, 1)
-        G = (matrix @ moved.flatten(2)).reshape(len(G), -1, *moved.shape[2:]).movedim(1, mode)
-    return G
-
-
 def rotations(seeds: Iterable[int], sizes: Sequence[int], stream: int = 0) -> list[Tensor]:
     """An orthogonal matrix (E, n, n) of every size."""
     return [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from geometry.errors import require_positive_int
+from geometry.unfolding import mode_products
 from simulate.tasks.orthogonal_start import PLANTED, Streams, orthonormal
 
 
@@ -31,15 +31,8 @@ def planted_tensors(shape: Sequence[int], ranks: Sequence[int], seeds: Sequence[
     streams = Streams(seeds, PLANTED)
     tensor = streams.gaussian(*ranks)
     factors = [orthonormal(streams.gaussian(n, r)) for n, r in zip(shape, ranks, strict=True)]
-    tensor = by_mode(tensor, factors)
+    tensor = mode_products(tensor, factors)
     return tensor / tensor.flatten(1).square().mean(1).sqrt().reshape(-1, *[1] * len(shape))
-
-
-def by_mode(tensor: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """The products of tensors (S, ..., r_1, .., r_d) with (S, n_k, r_k) along every mode k."""
-    for mode, M in enumerate(matrices, start=-len(matrices)):
-        tensor = torch.einsum("s...r,snr->s...n", tensor.movedim(mode, -1), M).movedim(-1, mode)
-    return tensor
 
 
 def require_ranks(shape: Sequence[int], ranks: Sequence[int]) -> None:

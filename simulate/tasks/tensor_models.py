@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from geometry.unfolding import mode_products
 from simulate.tasks.orthogonal_start import Streams, orthonormal
-from simulate.tasks.planted_tensors import by_mode, require_ranks
+from simulate.tasks.planted_tensors import require_ranks
 
 
 class Entries:
@@ -53,4 +54,4 @@ class Tucker:
 
     def tensor(self, parameters: Sequence[Tensor]) -> Tensor:
         """W (E, n_1, .., n_d)."""
-        return by_mode(parameters[0], parameters[1:])
+        return mode_products(parameters[0], parameters[1:])

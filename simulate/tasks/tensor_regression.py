@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from geometry.errors import require_between, require_nonnegative, require_positive_int
+from geometry.unfolding import mode_products
 from simulate.tasks.batches import sample_batches
 from simulate.tasks.orthogonal_start import SAMPLES, Streams, orthonormal
-from simulate.tasks.planted_tensors import by_mode, planted_tensors
+from simulate.tasks.planted_tensors import planted_tensors
 
 
 class TensorRegression:
@@ -58,7 +59,7 @@ class TensorRegression:
             for n in shape
         ]
         self.target = target / self._energy(target).sqrt().reshape(-1, *[1] * len(shape))
-        self._X = by_mode(streams.gaussian(samples, *shape), self._roots).flatten(2)
+        self._X = mode_products(streams.gaussian(samples, *shape), self._roots).flatten(2)
         clean = (self._X @ self.target.flatten(1)[..., None])[..., 0]
         self._y = clean + noise * streams.gaussian(samples)
         self._batches = None if batch_size is None else sample_batches(samples, batch_size, seeds)
@@ -88,7 +89,7 @@ class TensorRegression:
         """<W, C W>, (..., S)."""
         order = len(self.shape)
         moved = W.movedim(-order - 1, 0)
-        rooted = by_mode(moved, [root.mT for root in self._roots])
+        rooted = mode_products(moved, [root.mT for root in self._roots])
         return rooted.flatten(-order).square().sum(-1).movedim(0, -1)
 
 

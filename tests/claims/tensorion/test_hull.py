@@ -8,8 +8,9 @@ import torch
 
 from claims.tensorion.hull import Hull
 from claims.tensorion.norms import _attaining, _constant
-from claims.tensorion.tensors import by_modes, nuclear_norms, rotations, spectral_norms
+from claims.tensorion.tensors import nuclear_norms, rotations, spectral_norms
 from geometry.tensor_spectral_norm import spectral_norm_from_below
+from geometry.unfolding import mode_products
 from tests.geometry.test_msign import random_matrices
 
 
@@ -53,12 +54,12 @@ def test_products_along_modes() -> None:
     G = random_matrices(3, 2, 4, 5)
     A, B, C = (random_matrices(3, size + 1, size, seed=size) for size in (2, 4, 5))
     expected = torch.einsum("eijk,epi,eqj,erk->epqr", G, A, B, C)
-    assert (by_modes(G, [A, B, C]) - expected).abs().max() <= 1e-13
+    assert (mode_products(G, [A, B, C]) - expected).abs().max() <= 1e-13
 
 
 def test_turned_tensors_keep_their_norms() -> None:
     G = random_matrices(4, 3, 4, 2)
-    turned = by_modes(G, rotations(range(4), (3, 4, 2)))
+    turned = mode_products(G, rotations(range(4), (3, 4, 2)))
     assert torch.allclose(nuclear_norms(turned, 3), nuclear_norms(G, 3), rtol=1e-13)
     assert torch.allclose(spectral_norms(turned, 3), spectral_norms(G, 3), rtol=1e-13)
 

@@ -14,20 +14,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from simulate.optimizers import (
-    FactorMuon,
-    LoRAMuon,
-    LoRARite,
-    LoRARiteCore,
     MemberAdamW,
     Muon,
-    Riemannion,
-    RiemannLoRA,
-    ScaledGD,
     SpectralDescent,
-    Spectron,
     Tensorion,
     keep_members,
 )
+from tests.simulate.optimizers.test_pair_optimizers import OF_PAIRS
 
 Pairs = list[tuple[Parameter, Parameter]]
 Make = Callable[[Pairs, Any], torch.optim.Optimizer]
@@ -37,16 +30,6 @@ def on_factors(kind: Callable[..., torch.optim.Optimizer]) -> Make:
     return lambda pairs, lr: kind(list(chain(*pairs)), lr=lr)
 
 
-OF_PAIRS = (
-    FactorMuon,
-    LoRAMuon,
-    LoRARite,
-    LoRARiteCore,
-    Riemannion,
-    RiemannLoRA,
-    ScaledGD,
-    Spectron,
-)
 OF_MATRICES = (MemberAdamW, Muon, SpectralDescent)
 KINDS: dict[str, Make] = {
     **{kind.__name__: kind for kind in OF_PAIRS},

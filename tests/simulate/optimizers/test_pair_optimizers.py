@@ -26,20 +26,18 @@ from simulate.optimizers import (
 from tests.geometry.test_msign import random_matrices
 
 Make = Callable[..., PairOptimizer]
+OF_PAIRS: tuple[type[PairOptimizer], ...] = (
+    FactorMuon,
+    LoRAMuon,
+    LoRARite,
+    LoRARiteCore,
+    Riemannion,
+    RiemannLoRA,
+    ScaledGD,
+    Spectron,
+)
 OPTIMIZERS: dict[str, Make] = {
-    **{
-        each.__name__: each
-        for each in (
-            FactorMuon,
-            LoRAMuon,
-            LoRARite,
-            LoRARiteCore,
-            Riemannion,
-            RiemannLoRA,
-            ScaledGD,
-            Spectron,
-        )
-    },
+    **{each.__name__: each for each in OF_PAIRS},
     "RiemannLoRA, adaptive": partial(RiemannLoRA, adaptive=True),
     "Riemannion, stored after": partial(Riemannion, stored="after"),
 }
