@@ -17,10 +17,15 @@ ENTRIES = Entries()
 
 
 class TensorTask(Protocol):
-    """What is minimised, for S seeds at a time; what is before S is candidates."""
+    """What is minimised, for S seeds at a time; what is before S is candidates.
+
+    Attributes:
+        target: (S, n_1, .., n_d); its dtype and device are those of everything.
+    """
 
     shape: tuple[int, ...]
     seeds: tuple[int, ...]
+    target: Tensor
 
     def gradient(self, W: Tensor, step: int) -> Tensor:
         """(..., S, n_1, .., n_d), alike."""
@@ -42,7 +47,8 @@ def train_tensors(
 ) -> Tensor:
     """Held-out errors of R rates with all of the task's S seeds at recorded steps.
 
-    Rates rise along a line in the first tenth of the steps, then fall to 0 along one.
+    Rates rise along a line in the first tenth of the steps, then fall to 0 along one. Everything is
+    computed on the device and in the dtype of the task.
 
     Args:
         recorded: numbers of steps taken, T of them, 0 to ``steps``.
@@ -50,7 +56,7 @@ def train_tensors(
             task's order, from 0, or of a core and the factors.
 
     Returns:
-        (R, S, T) float64, in the order of the steps.
+        (R, S, T) float64 on the CPU, in the order of the steps.
 
     Raises:
         ValueError: no steps, bad rates.
@@ -58,8 +64,9 @@ def train_tensors(
     """
     require_positive_int("steps", steps)
     seeds, size = task.seeds, (len(rates), len(task.seeds))
-    parameters = model.begun(task.shape, seeds * len(rates))
-    lr = torch.tensor(rates, dtype=torch.float64).repeat_interleave(len(seeds))
+    dtype, device = task.target.dtype, task.target.device
+    parameters = model.begun(task.shape, seeds * len(rates), dtype=dtype, device=device)
+    lr = torch.tensor(rates, dtype=torch.float64, device=device).repeat_interleave(len(seeds))
     optimizer = contestant.optimizer(parameters, lr, seeds * len(rates))
     schedule, curves = linear_decay(steps, steps // 10), []
     for step in range(steps + 1):
@@ -73,4 +80,4 @@ def train_tensors(
             for group in optimizer.param_groups:
                 group["lr"] = lr * schedule(step)
             optimizer.step()
-    return torch.stack(curves, -1)
+    return torch.stack(curves, -1).double().cpu()
