@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from claims.low_rank_orthogonalization.quadratics import curvatures
 from claims.measuring.draws import gaussian
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from geometry.philox import uniforms
 from simulate.optimizers import LowRankMSGD
 from simulate.tasks import NoisyQuadratic
@@ -31,19 +31,23 @@ def _descent(setting: Setting, share: float) -> Evidence:
     """With ``share`` times the constants of smoothness in the bounds."""
     count, ranks = setting["members"], setting["ranks"]
     seeds = setting.seeds(count)
-    curvature = curvatures(seeds, M, N, decades=2)
-    f = NoisyQuadratic(torch.zeros(M, N).double(), noise=0.0, seeds=seeds, curvature=curvature)
-    X = gaussian(seeds, M, N, stream=5)
+    # Drawn on the CPU, and moved.
+    X, left, right = (
+        x.to(setting.device)
+        for x in (gaussian(seeds, M, N, stream=5), *curvatures(seeds, M, N, decades=2))
+    )
+    own = torch.tensor(seeds, device=X.device)
+    f = NoisyQuadratic(X.new_zeros(M, N), noise=0.0, seeds=seeds, curvature=(left, right))
     G, before = f.exact_gradient(X), f.loss(X)
     frobenius, spectral = f.frobenius_smoothness, f.spectral_smoothness
     # From a tenth to ten times of what is best at full rank.
-    wide = 10 ** (2 * uniforms(torch.tensor(seeds), 1, stream=6)[:, 0] - 1)
+    wide = 10 ** (2 * uniforms(own, 1, stream=6)[:, 0] - 1)
     eta = wide * torch.linalg.matrix_norm(G, ord="nuc") / (frobenius * M)
     taken = []
     for rank in ranks:
         for sketch in SKETCHES:
             W = nn.Parameter(X.clone())
-            optimizer = LowRankMSGD([W], lr=eta, rank=rank, sketch=sketch, seed=torch.tensor(seeds))
+            optimizer = LowRankMSGD([W], lr=eta, rank=rank, sketch=sketch, seed=own)
             W.grad = G
             optimizer.step()
             gain = eta * _kept_nuclear_norm(X - W.detach(), G)
@@ -54,7 +58,7 @@ def _descent(setting: Setting, share: float) -> Evidence:
             bounds = torch.stack([frobenius * rank, spectral]) * share * eta.square() / 2
             taken.append((curved / bounds, curved - bounds > rounding))
     shares, violated = (
-        torch.stack(x).unflatten(0, (len(ranks), -1)) for x in zip(*taken, strict=True)
+        torch.stack(x).unflatten(0, (len(ranks), -1)).cpu() for x in zip(*taken, strict=True)
     )
     names = "L_F eta^2 r / 2", "L_* eta^2 / 2"
     return Evidence(
@@ -116,6 +120,7 @@ CLAIMS = (
         "Gaussian X, rates over two decades, r = 1, 3, 12, three sketches, one step of LowRankMSGD",
         criterion="no step above either bound by more than round-off",
         check=check_descent,
+        devices=DEVICES,
         controls={"half of the smoothness": control_half_smooth},
         tiers={
             "quick": {"members": 300, "ranks": (1, 3, 12)},

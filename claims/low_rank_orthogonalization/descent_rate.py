@@ -15,7 +15,7 @@ from claims.low_rank_orthogonalization.quadratics import curvatures
 from claims.measuring.draws import gaussian
 from claims.measuring.exponents import exponent
 from claims.measuring.intervals import percentile_interval, resampled_means
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from simulate.optimizers import LowRankMSGD, keep_members
 from simulate.tasks import NoisyQuadratic
 
@@ -32,6 +32,7 @@ class _Runs:
 
     horizons: tuple[int, ...]
     seeds: tuple[int, ...]
+    device: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,13 +48,13 @@ class _Runs:
     def lengths(self) -> Tensor:
         """K, (E,)."""
         _, problems, seeds = self.shape
-        K = torch.tensor(self.horizons, dtype=torch.float64)
+        K = torch.tensor(self.horizons, dtype=torch.float64, device=self.device)
         return K.repeat_interleave(problems * seeds)
 
     @cached_property
     def start(self) -> Tensor:
         """(E, M, N)."""
-        return self.spread(gaussian(self.seeds, M, N, stream=1))
+        return self.spread(gaussian(self.seeds, M, N, stream=1).to(self.device))
 
     @cached_property
     def curvature(self) -> tuple[Tensor, Tensor]:
@@ -61,14 +62,14 @@ class _Runs:
         made = []
         for X in curvatures(self.seeds, M, N, decades=1):
             both = torch.stack([torch.eye(X.shape[-1]).to(X).expand_as(X), X])
-            made.append(both.flatten(0, 1).repeat(len(self.horizons), 1, 1))
+            made.append(both.flatten(0, 1).repeat(len(self.horizons), 1, 1).to(self.device))
         return made[0], made[1]
 
     def problem(self, members: int) -> NoisyQuadratic:
         """f of the first members."""
         left, right = (X[:members] for X in self.curvature)
         seeds = self.spread(torch.tensor(self.seeds))[:members].tolist()
-        target = torch.zeros(M, N, dtype=torch.float64)
+        target = left.new_zeros(M, N)
         return NoisyQuadratic(target, noise=0.0, seeds=seeds, curvature=(left, right))
 
 
@@ -86,7 +87,7 @@ def _run(runs: _Runs, times: float) -> tuple[Tensor, Tensor]:
         }
         for rank, bound in zip(RANKS, bounds, strict=True)
     ]
-    seeds = runs.spread(torch.tensor(runs.seeds))
+    seeds = runs.spread(torch.tensor(runs.seeds, device=runs.device))
     optimizer = LowRankMSGD(groups, lr=0.0, rank=1, seed=seeds)
     kept, whole = torch.zeros_like(bounds), torch.zeros_like(bounds)
     for step in range(runs.horizons[0]):
@@ -105,13 +106,14 @@ def _run(runs: _Runs, times: float) -> tuple[Tensor, Tensor]:
         # <G, O> is the nuclear norm of Q^T G.
         kept[:, :active] += (G * step_taken).sum((-2, -1)) / rates
         whole[:, :active] += torch.linalg.matrix_norm(G)
-    drawn_from = torch.tensor([N / rank for rank in RANKS])[:, None]
+    drawn_from = bounds.new_tensor([N / rank for rank in RANKS])[:, None]
     return kept / runs.lengths / bounds, whole / runs.lengths / (drawn_from * bounds)
 
 
 def _rate(setting: Setting, lengths: Sequence[int], times: float) -> Evidence:
-    runs = _Runs(tuple(sorted(lengths, reverse=True)), tuple(setting.seeds(setting["seeds"])))
-    kept, whole = (x.unflatten(1, runs.shape).flip(1) for x in _run(runs, times))
+    seeds = tuple(setting.seeds(setting["seeds"]))
+    runs = _Runs(tuple(sorted(lengths, reverse=True)), seeds, setting.device)
+    kept, whole = (x.unflatten(1, runs.shape).flip(1).cpu() for x in _run(runs, times))
     horizons = np.array(runs.horizons[::-1], dtype=float)
     means = whole.mean(-1)
     upper = percentile_interval(resampled_means(whole.numpy(), setting.seed))[1]
@@ -189,6 +191,7 @@ CLAIMS = (
         criterion="in every run below the first bound, on average below the second; exponents in "
         "K, upper ends of 95% intervals over the seeds, at most -1/2 + .08",
         check=check_rate,
+        devices=DEVICES,
         controls={"steps ten times as long": control_long_steps},
         tiers={
             "quick": {
