@@ -243,6 +243,9 @@ def test_the_optimisers_of_the_example_are_judged(
         for name in ("plain_adam", "scaled")
     }
     assert verdicts == {"plain_adam": Verdict.FAILS, "scaled": Verdict.HOLDS}
+    claim = REGISTRY["tensorion.lmo-optimal"]
+    exact = run_claim(claim, "quick", 0, subject=load_subject("my_optimizers:exact_muon"))
+    assert exact.verdict is Verdict.HOLDS
 
 
 @pytest.mark.parametrize(
