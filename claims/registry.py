@@ -254,7 +254,7 @@ class Claim:
     expected: Verdict = Verdict.HOLDS
     skip: Callable[[Setting], str | None] = _no_skip
     seconds: float = 1.0
-    subject: Literal["pairs"] | None = None
+    subject: Literal["pairs", "matrices"] | None = None
     devices: tuple[str, ...] = ("cpu",)
     dtypes: tuple[str, ...] = ()
     stays: str = "it is stated and measured in float64 on the CPU"
