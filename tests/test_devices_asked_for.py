@@ -32,7 +32,7 @@ def test_a_run_on_gpus_through_workers(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(gpus, "gpu_names", lambda device: ("One", "Other"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     names = ("--only", "place.*", "--only", "fake.passing", "--out", tmp_path)
-    asked = ("--device", "cuda", "--dtype", "float32")
+    asked = ("--device", "cuda", "--dtype", "float32", "--jobs", 8)
     result = call(*names, *asked)
     assert result.exit_code == 0, result.output
     assert "2 HOLDS, 1 SKIPPED" in result.output
@@ -40,7 +40,7 @@ def test_a_run_on_gpus_through_workers(tmp_path: Path, monkeypatch: pytest.Monke
     assert results["fake.passing"].reason.startswith("not on cuda: ")
     run = results.run
     assert (run["device"], run["dtype"], run["gpus"], run["jobs"]) == (
-        "cuda", "float32", "One, Other", 2,
+        "cuda", "float32", "One, Other", 8,
     )  # fmt: skip
     told = [results[claim.id].arrays() for claim in fakes.PLACED]
     assert {(str(each["device"]), str(each["dtype"])) for each in told} == {
@@ -48,6 +48,11 @@ def test_a_run_on_gpus_through_workers(tmp_path: Path, monkeypatch: pytest.Monke
     }
     assert {str(each["visible"]) for each in told} == {"0", "1"}
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<dd>cuda, float32 (One, Other), 2 jobs</dd>" in report
+    assert "<dd>cuda, float32 (One, Other), 8 jobs</dd>" in report
+    # Further processes would see the same GPU.
+    assert {int(each["processes"]) for each in told} == {1}
     shown = call("show", "place.one", "--out", tmp_path).output
     assert "tier quick, seed 0, cuda, float32" in shown
+    # By default one job a GPU.
+    call("--only", "fake.skipped", "--device", "cuda", "--out", tmp_path / "again")
+    assert read_results(tmp_path / "again").run["jobs"] == 2

@@ -48,11 +48,12 @@ def run_claims(
     ``subject`` names the optimiser under test, which every worker loads.
     ``standing`` are lanes of that registry and subject, which are put to work first.
     ``place`` is where they run, and in what dtype; ``gpus``, how many this process sees, are shared
-    out among the workers.
+    out among the workers, and claims then have no further processes.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
-    processes = max(1, jobs // max(1, len(claims)))
+    # A worker sees one GPU, which further processes would only have to share.
+    processes = 1 if gpus else max(1, jobs // max(1, len(claims)))
     costs = expected_seconds or {claim.id: claim.seconds for claim in claims}
     waiting = deque(sorted(claims, key=lambda c: costs.get(c.id, float("inf")), reverse=True))
     outcomes: dict[str, Outcome] = {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from claims.measuring.draws import gaussian
-from claims.registry import Claim, Evidence, Make, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Make, Measurement, Setting
 from claims.tensorion.tensors import (
     ALONG_THE_LMO,
     MATRICES,
@@ -46,7 +46,7 @@ class _Quadratic:
         return inner(X, self.gradient(X)) / 2
 
 
-def _quadratic(seeds: range, shape: tuple[int, ...]) -> _Quadratic:
+def _quadratic(seeds: range, shape: tuple[int, ...], device: str) -> _Quadratic:
     """Eigenvalues of 10^(-c u), u uniform up to 1 and c up to .7: from round to conditions of 5 a
     mode."""
     spread = 0.7 * uniforms(torch.tensor(seeds), 1, stream=40)
@@ -54,7 +54,7 @@ def _quadratic(seeds: range, shape: tuple[int, ...]) -> _Quadratic:
     for place, axes in enumerate(rotations(seeds, shape, stream=50)):
         drawn = uniforms(torch.tensor(seeds), axes.shape[-1], stream=60 + place)
         drawn[:, 0] = 0.0
-        curvatures.append((axes * 10 ** (-spread * drawn)[:, None]) @ axes.mT)
+        curvatures.append(((axes * 10 ** (-spread * drawn)[:, None]) @ axes.mT).to(device))
     return _Quadratic(curvatures)
 
 
@@ -65,11 +65,11 @@ def _descent(setting: Setting, share: float, subject: Make | None = None) -> Evi
     shapes = SHAPES if subject is None else MATRICES
     for shape in shapes:
         order = len(shape)
-        f = _quadratic(seeds, shape)
+        f = _quadratic(seeds, shape, setting.device)
         widest = max(min(unfolded_shape(shape, modes)) for modes in unfoldings(order))
-        X = gaussian(seeds, *shape, stream=70)
+        X = gaussian(seeds, *shape, stream=70).to(setting.device)
         # Rates with which the run comes a tenth of the way, to ten times the way.
-        spread = 10 ** (2 * uniforms(torch.tensor(seeds), 1, stream=80)[:, 0] - 1)
+        spread = 10 ** (2 * uniforms(torch.tensor(seeds), 1, stream=80)[:, 0].to(X) - 1)
         eta = spread * nuclear_norms(X, order).amax(0) / (widest * steps)
         W = nn.Parameter(X.clone())
         make: Make = subject or partial(Tensorion, order=order, **ALONG_THE_LMO)
@@ -134,6 +134,7 @@ CLAIMS = (
         criterion=f"no step above its bound by more than {ROUND_OFF:g} of the sizes of its terms; "
         "no run above its own",
         check=check_descent,
+        devices=DEVICES,
         subject="matrices",
         controls={"a quarter of L": control_quarter},
         tiers={"quick": {"seeds": 24, "steps": 20}, "full": {"seeds": 100, "steps": 400}},

@@ -57,6 +57,7 @@ def placed(setting: Setting) -> Evidence:
     told = {
         "device": setting.device,
         "dtype": str(setting.dtype(torch.float64)),
+        "processes": str(setting.means.processes),
         "visible": os.environ.get("CUDA_VISIBLE_DEVICES", "all"),
     }
     return measured(0.0, arrays={name: np.array(value) for name, value in told.items()})

@@ -148,6 +148,7 @@ def test_a_run_on_a_gpu_leaves_what_the_cpu_came_to(tmp_path: Path) -> None:
 # Sizes at which computing elsewhere takes seconds.
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "low-rank.descent": {"members": 5},
+    "tensorion.descent": {"seeds": 3, "steps": 2},
     "low-rank.msgd-rate": {"seeds": 3, "horizons": (8, 16, 32), "control_horizons": (8, 16)},
     "low-rank.momentum-lemma": {"seeds": 3, "halvings": (1, 2)},
     "nesterov.rate": {"seeds": 3, "horizons": (16, 32), "sgd_horizons": (16, 32)},
