@@ -257,11 +257,11 @@ def _registry() -> Registry:
 
 def _about(subject: str, console: Console) -> Registry:
     """The claims that can be asked of the optimiser under test."""
-    from claims.subject import about_subjects, load_subject
+    from claims.subject import about, load_subject
 
     with _usage_errors("--subject"):
         loaded = load_subject(subject)
-    registry = about_subjects(_registry())
+    registry = about(loaded, _registry())
     origin = f" ({loaded.origin})" if loaded.origin else ""
     told = f"Under test: {subject}{origin}, of {loaded.takes}; {len(registry)} claims are about it."
     console.print(Text(told), soft_wrap=True)

@@ -208,7 +208,7 @@ class Claim:
     expected: Verdict = Verdict.HOLDS
     skip: Callable[[Setting], str | None] = _no_skip
     seconds: float = 1.0
-    subject: Literal["pairs"] | None = None
+    subject: Literal["pairs", "matrices"] | None = None
 
     def __post_init__(self) -> None:
         if not self.controls:

@@ -75,6 +75,11 @@ def run_in(arena: Arena, contestants: Mapping[str, Contestant]) -> dict[str, Ran
 
         found = tuned(protocol, partial(losses_and_curves, contestant=contestant))
         off = arena.train(contestant, (found.rate / OFF, found.rate * OFF))[..., -1]
+        if not np.isfinite(off).all():
+            raise ArithmeticError(
+                f"{name}: runs half a decade beside the best rate, {found.rate:g}, are expected to "
+                f"last; {np.isnan(off).sum()} of {off.size} diverged"
+            )
         ran[name] = Ran(found, off)
     return ran
 
@@ -123,9 +128,10 @@ def _of_tensors(
     steps = _recorded(setting)
 
     def train(contestant: Contestant, tried: tuple[float, ...]) -> Array:
-        return train_tensors(
+        errors = train_tensors(
             task, contestant, tried, steps=setting["steps"], recorded=steps.tolist(), model=model
-        ).numpy()
+        )
+        return errors.held_out.numpy()
 
     return Arena(train, steps, rates)
 

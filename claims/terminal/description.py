@@ -30,7 +30,8 @@ def describe(claim: Claim, last: Results | None, otherwise: str, *, unicode: boo
         ("expected", str(claim.expected)),
     ]
     if claim.subject is not None:
-        sections.append(("can be asked of", f"any optimiser of LoRA {claim.subject}, by --subject"))
+        what = "LoRA pairs" if claim.subject == "pairs" else "matrices"
+        sections.append(("can be asked of", f"any optimiser of {what}, by --subject"))
     parts = [f"{name}\n{_indented(text)}" for name, text in sections]
     parts.append(f"derivation\n{_docstring(claim.check)}")
     for name, control in claim.controls.items():
