@@ -46,6 +46,7 @@ class ImageStudy:
         batch_size: images of a member in a step.
         network: what is trained.
         recorded: numbers of steps, ascending, after which the validation images' loss is recorded.
+        dtype, device: of images and models, which are drawn on the CPU.
 
     Raises:
         ValueError: numbers below one.
@@ -61,6 +62,8 @@ class ImageStudy:
     data_seed: int = 0
     network: type[Perceptron | ConvolutionalClassifier] = Perceptron
     recorded: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test", "steps", "batch_size"):
@@ -68,29 +71,39 @@ class ImageStudy:
 
     def images(self, part: str) -> LabelledImages:
         """The images of "train", "validation" or "test"."""
-        return _images(self.source, getattr(self, part), self.data_seed, part)
+        drawn = self.source, getattr(self, part), self.data_seed, part
+        return _images(*drawn, self.dtype, self.device)
 
     def model(self, seeds: Sequence[int]) -> ImageClassifier:
         """E members before their first step."""
-        return self.network(self.source.side**2, self.widths, self.source.classes, seeds)
+        sizes = self.source.side**2, self.widths, self.source.classes
+        return self.network(*sizes, seeds, dtype=self.dtype, device=self.device)
 
     def described(self) -> dict[str, Any]:
         """Plain values that differ where studies do."""
         return dataclasses.asdict(self) | {
             "source": [type(self.source).__name__, dataclasses.asdict(self.source)],
             "network": self.network.__name__,
+            "dtype": str(self.dtype),
         }
 
 
 # One study's: to draw them takes a tenth of a training.
 @lru_cache(maxsize=3)
-def _images(source: Textures | Digits, count: int, seed: int, part: str) -> LabelledImages:
-    return source.draw(count, seed=seed, part=part)
+def _images(
+    source: Textures | Digits,
+    count: int,
+    seed: int,
+    part: str,
+    dtype: torch.dtype,
+    device: str,
+) -> LabelledImages:
+    return source.draw(count, seed=seed, part=part).to(dtype=dtype, device=device)
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Of E members after the last step; NaN from where a member diverged.
+    """Of E members after the last step, on the CPU; NaN from where a member diverged.
 
     Attributes:
         validation, test: (E,) float64, shares of the images that are told right.
@@ -128,8 +141,9 @@ def train_classifiers(
         require_nonnegative("the rate of a member", rate)
     pixels, labels = study.images("train")
     model = study.model(seeds)
+    lr = torch.tensor(rates, dtype=torch.float64, device=study.device)
     optimizers = [
-        contestant.optimizer(model.weights, torch.tensor(rates, dtype=torch.float64), seeds),
+        contestant.optimizer(model.weights, lr, seeds),
         MemberAdamW(model.others, lr=READOUT_RATE, weight_decay=0.0),
     ]
     groups = [group for each in optimizers for group in each.param_groups]
@@ -137,7 +151,7 @@ def train_classifiers(
         # torch's name for the rate that a schedule begins from.
         group["initial_lr"] = group["lr"]
     schedule = linear_decay(study.steps, study.steps // 10)
-    batches = sample_batches(len(pixels), study.batch_size, seeds)
+    batches = sample_batches(len(pixels), study.batch_size, seeds, study.device)
     going, diverged = list(range(len(seeds))), dict[int, Departure]()
     losses = torch.full((study.steps, len(seeds)), torch.nan, dtype=torch.float64)
     curves = torch.full((len(study.recorded), len(seeds)), torch.nan, dtype=torch.float64)
@@ -151,7 +165,8 @@ def train_classifiers(
         if kept:
             for each in optimizers:
                 keep_members(each, torch.tensor(kept))
-            batches = sample_batches(len(pixels), study.batch_size, [seeds[i] for i in going])
+            left = [seeds[i] for i in going]
+            batches = sample_batches(len(pixels), study.batch_size, left, study.device)
         return bool(kept)
 
     for step in range(study.steps + 1):
@@ -165,7 +180,7 @@ def train_classifiers(
         chosen = batches.positions(step)
         loss = model.image_losses(pixels[chosen], labels[chosen]).mean(-1)
         loss.sum().backward()
-        losses[step, going] = loss.detach().double()
+        losses[step, going] = loss.detach().double().cpu()
         # Its graph holds on to the parameters as they are.
         del loss
         for group in groups:
@@ -183,14 +198,17 @@ def train_classifiers(
 
 @torch.no_grad()
 def _on_images(model: ImageClassifier, images: LabelledImages) -> tuple[Tensor, Tensor]:
-    """(E,) the share of images whose label has the largest logit, and the mean loss in nats."""
-    right, loss = torch.zeros(2, model.members, dtype=torch.float64)
+    """The share of images whose label has the largest logit, and the mean loss in nats.
+
+    Both (E,) float64 on the CPU.
+    """
+    right, loss = torch.zeros(2, model.members, dtype=torch.float64, device=images.labels.device)
     for pixels, labels in zip(*(part.split(IMAGES_AT_ONCE) for part in images), strict=True):
         logits = model(pixels.expand(model.members, -1, -1))
         right += (logits.argmax(-1) == labels).sum(-1)
         chosen = labels.expand(model.members, -1)[..., None]
         loss -= logits.log_softmax(-1).gather(-1, chosen)[..., 0].double().sum(-1)
-    return right / len(images.labels), loss / len(images.labels)
+    return (right / len(images.labels)).cpu(), (loss / len(images.labels)).cpu()
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,15 @@ ENTRIES = Entries()
 
 
 class TensorTask(Protocol):
-    """What is minimised, for S seeds at a time; what is before S is candidates."""
+    """What is minimised, for S seeds at a time; what is before S is candidates.
+
+    Attributes:
+        target: (S, n_1, .., n_d); its dtype and device are those of everything.
+    """
 
     shape: tuple[int, ...]
     seeds: tuple[int, ...]
+    target: Tensor
 
     def gradient(self, W: Tensor, step: int) -> Tensor:
         """(..., S, n_1, .., n_d), alike."""
@@ -56,7 +61,8 @@ def train_tensors(
 ) -> TensorErrors:
     """Held-out errors of R rates with all of the task's S seeds at recorded steps.
 
-    Rates rise along a line in the first tenth of the steps, then fall to 0 along one.
+    Rates rise along a line in the first tenth of the steps, then fall to 0 along one. Everything is
+    computed on the device and in the dtype of the task.
 
     A tensor whose gradient or update is not finite, or whose update needs a factorisation that
     fails, is recorded as diverged and leaves: it is not stepped any more, nor is a rate looked at
@@ -68,7 +74,7 @@ def train_tensors(
             task's order, from 0, or of a core and the factors.
 
     Returns:
-        Errors in the order of the steps.
+        Errors in the order of the steps, on the CPU.
 
     Raises:
         ValueError: no steps, bad rates.
@@ -77,8 +83,9 @@ def train_tensors(
     seeds, size = task.seeds, (len(rates), len(task.seeds))
     # Places of rates that have any tensors left, and of the tensors among all of these rates.
     rows, place = torch.arange(len(rates)), torch.arange(len(rates) * len(seeds))
-    parameters = model.begun(task.shape, seeds * len(rates))
-    lr = torch.tensor(rates, dtype=torch.float64).repeat_interleave(len(seeds))
+    dtype, device = task.target.dtype, task.target.device
+    parameters = model.begun(task.shape, seeds * len(rates), dtype=dtype, device=device)
+    lr = torch.tensor(rates, dtype=torch.float64, device=device).repeat_interleave(len(seeds))
     optimizer = contestant.optimizer(parameters, lr, seeds * len(rates))
     for group in optimizer.param_groups:
         # torch's name for the rate that a schedule begins from.
@@ -103,7 +110,7 @@ def train_tensors(
         W = model.tensor(parameters)
         candidates = _all_seeds(W.detach(), place, (len(rows), len(seeds)))
         if step in at:
-            held_out[rows, :, at.index(step)] = task.held_out_error(candidates)
+            held_out[rows, :, at.index(step)] = task.held_out_error(candidates).double().cpu()
         if step == steps:
             break
         optimizer.zero_grad()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from claims.low_rank_orthogonalization.quadratics import curvatures
 from claims.measuring.draws import gaussian
-from claims.registry import Claim, Evidence, Make, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Make, Measurement, Setting
 from geometry.philox import uniforms
 from simulate.optimizers import LowRankMSGD
 from simulate.tasks import NoisyQuadratic
@@ -29,13 +29,12 @@ def _kept_nuclear_norm(step: Tensor, G: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(Q.mT @ G, ord="nuc")
 
 
-def _optimizers(setting: Setting, seeds: range, subject: Make | None) -> dict[int, list[Make]]:
+def _optimizers(setting: Setting, seeds: Tensor, subject: Make | None) -> dict[int, list[Make]]:
     """By rank, which is full for a subject."""
     if subject is not None:
         return {M: [subject]}
-    seed = torch.tensor(seeds)
     return {
-        rank: [partial(LowRankMSGD, rank=rank, sketch=sketch, seed=seed) for sketch in SKETCHES]
+        rank: [partial(LowRankMSGD, rank=rank, sketch=sketch, seed=seeds) for sketch in SKETCHES]
         for rank in setting["ranks"]
     }
 
@@ -43,15 +42,19 @@ def _optimizers(setting: Setting, seeds: range, subject: Make | None) -> dict[in
 def _descent(setting: Setting, share: float, subject: Make | None = None) -> Evidence:
     """With ``share`` times the constants of smoothness in the bounds."""
     seeds = setting.seeds(setting["members"])
-    optimizers = _optimizers(setting, seeds, subject)
+    # Drawn on the CPU, and moved.
+    X, left, right = (
+        x.to(setting.device)
+        for x in (gaussian(seeds, M, N, stream=5), *curvatures(seeds, M, N, decades=2))
+    )
+    own = torch.tensor(seeds, device=X.device)
+    optimizers = _optimizers(setting, own, subject)
     ranks = [*optimizers]
-    curvature = curvatures(seeds, M, N, decades=2)
-    f = NoisyQuadratic(torch.zeros(M, N).double(), noise=0.0, seeds=seeds, curvature=curvature)
-    X = gaussian(seeds, M, N, stream=5)
+    f = NoisyQuadratic(X.new_zeros(M, N), noise=0.0, seeds=seeds, curvature=(left, right))
     G, before = f.exact_gradient(X), f.loss(X)
     frobenius, spectral = f.frobenius_smoothness, f.spectral_smoothness
     # From a tenth to ten times of what is best at full rank.
-    wide = 10 ** (2 * uniforms(torch.tensor(seeds), 1, stream=6)[:, 0] - 1)
+    wide = 10 ** (2 * uniforms(own, 1, stream=6)[:, 0] - 1)
     eta = wide * torch.linalg.matrix_norm(G, ord="nuc") / (frobenius * M)
     taken = []
     for rank in ranks:
@@ -70,7 +73,7 @@ def _descent(setting: Setting, share: float, subject: Make | None = None) -> Evi
             bounds = torch.stack([frobenius * rank, spectral]) * share * eta.square() / 2
             taken.append((curved / bounds, curved - bounds > rounding))
     shares, violated = (
-        torch.stack(x).unflatten(0, (len(ranks), -1)) for x in zip(*taken, strict=True)
+        torch.stack(x).unflatten(0, (len(ranks), -1)).cpu() for x in zip(*taken, strict=True)
     )
     names = "L_F eta^2 r / 2", "L_* eta^2 / 2"
     return Evidence(
@@ -135,6 +138,7 @@ CLAIMS = (
         criterion="no step above either bound by more than round-off",
         check=check_descent,
         subject="matrices",
+        devices=DEVICES,
         controls={"half of the smoothness": control_half_smooth},
         tiers={
             "quick": {"members": 300, "ranks": (1, 3, 12)},

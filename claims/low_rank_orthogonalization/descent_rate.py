@@ -15,7 +15,7 @@ from claims.low_rank_orthogonalization.quadratics import curvatures
 from claims.measuring.draws import gaussian
 from claims.measuring.exponents import exponent
 from claims.measuring.intervals import percentile_interval, resampled_means
-from claims.registry import Claim, Evidence, Make, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Make, Measurement, Setting
 from simulate.optimizers import LowRankMSGD, keep_members
 from simulate.tasks import NoisyQuadratic
 
@@ -32,6 +32,7 @@ class _Runs:
 
     horizons: tuple[int, ...]
     seeds: tuple[int, ...]
+    device: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,13 +48,13 @@ class _Runs:
     def lengths(self) -> Tensor:
         """K, (E,)."""
         _, problems, seeds = self.shape
-        K = torch.tensor(self.horizons, dtype=torch.float64)
+        K = torch.tensor(self.horizons, dtype=torch.float64, device=self.device)
         return K.repeat_interleave(problems * seeds)
 
     @cached_property
     def start(self) -> Tensor:
         """(E, M, N)."""
-        return self.spread(gaussian(self.seeds, M, N, stream=1))
+        return self.spread(gaussian(self.seeds, M, N, stream=1).to(self.device))
 
     @cached_property
     def curvature(self) -> tuple[Tensor, Tensor]:
@@ -61,14 +62,14 @@ class _Runs:
         made = []
         for X in curvatures(self.seeds, M, N, decades=1):
             both = torch.stack([torch.eye(X.shape[-1]).to(X).expand_as(X), X])
-            made.append(both.flatten(0, 1).repeat(len(self.horizons), 1, 1))
+            made.append(both.flatten(0, 1).repeat(len(self.horizons), 1, 1).to(self.device))
         return made[0], made[1]
 
     def problem(self, members: int) -> NoisyQuadratic:
         """f of the first members."""
         left, right = (X[:members] for X in self.curvature)
         seeds = self.spread(torch.tensor(self.seeds))[:members].tolist()
-        target = torch.zeros(M, N, dtype=torch.float64)
+        target = left.new_zeros(M, N)
         return NoisyQuadratic(target, noise=0.0, seeds=seeds, curvature=(left, right))
 
 
@@ -80,7 +81,7 @@ def _run(runs: _Runs, ranks: Sequence[int], times: float) -> tuple[Tensor, Tenso
         {"params": [nn.Parameter(runs.start.clone())], "rank": rank, "lr": times * rate}
         for rank, rate in zip(ranks, rates, strict=True)
     ]
-    seeds = runs.spread(torch.tensor(runs.seeds))
+    seeds = runs.spread(torch.tensor(runs.seeds, device=runs.device))
     optimizer = LowRankMSGD(groups, lr=0.0, rank=1, seed=seeds)
     kept, whole = torch.zeros_like(bounds), torch.zeros_like(bounds)
     for step in range(runs.horizons[0]):
@@ -123,7 +124,8 @@ def _run_of_subject(runs: _Runs, subject: Make) -> tuple[Tensor, Tensor]:
 
 def _bounds_and_rates(runs: _Runs, ranks: Sequence[int]) -> tuple[Tensor, Tensor]:
     """sqrt(2 Delta L r / K) and sqrt(2 Delta / (L r K)), (ranks, E)."""
-    f, rank = runs.problem(len(runs.lengths)), torch.tensor(ranks).double()[:, None]
+    f = runs.problem(len(runs.lengths))
+    rank = runs.lengths.new_tensor(ranks)[:, None]
     bounds = (2 * f.loss(runs.start) * f.frobenius_smoothness * rank / runs.lengths).sqrt()
     return bounds, bounds / (f.frobenius_smoothness * rank)
 
@@ -132,18 +134,19 @@ def _over_bounds(
     runs: _Runs, ranks: Sequence[int], bounds: Tensor, kept: Tensor, whole: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Sums over the run, as means over their bounds."""
-    drawn_from = torch.tensor([N / rank for rank in ranks])[:, None]
+    drawn_from = bounds.new_tensor([N / rank for rank in ranks])[:, None]
     return kept / runs.lengths / bounds, whole / runs.lengths / (drawn_from * bounds)
 
 
 def _rate(
     setting: Setting, lengths: Sequence[int], times: float, subject: Make | None = None
 ) -> Evidence:
-    runs = _Runs(tuple(sorted(lengths, reverse=True)), tuple(setting.seeds(setting["seeds"])))
+    seeds = tuple(setting.seeds(setting["seeds"]))
+    runs = _Runs(tuple(sorted(lengths, reverse=True)), seeds, setting.device)
     # A subject has full rank; so have the controls that it is judged beside.
     ranks = RANKS if setting.subject is None else (M,)
     means = _run(runs, ranks, times) if subject is None else _run_of_subject(runs, subject)
-    kept, whole = (x.unflatten(1, runs.shape).flip(1) for x in means)
+    kept, whole = (x.unflatten(1, runs.shape).flip(1).cpu() for x in means)
     horizons = np.array(runs.horizons[::-1], dtype=float)
     average = whole.mean(-1)
     upper = percentile_interval(resampled_means(whole.numpy(), setting.seed))[1]
@@ -225,6 +228,7 @@ CLAIMS = (
         "K, upper ends of 95% intervals over the seeds, at most -1/2 + .08",
         check=check_rate,
         subject="matrices",
+        devices=DEVICES,
         controls={"steps ten times as long": control_long_steps},
         tiers={
             "quick": {
