@@ -165,10 +165,14 @@ def ensembles(
             )
 
 
+def judged(rows: Sequence[EnsembleRow]) -> list[EnsembleRow]:
+    """The rows at the bar's width."""
+    return [row for row in rows if row.width == BAR[0]]
+
+
 def missed(rows: Sequence[EnsembleRow]) -> list[EnsembleRow]:
     """The rows at the bar's width whose ensembles are not as many times as fast."""
-    width, least = BAR
-    return [row for row in rows if row.width == width and row.ratio < least]
+    return [row for row in judged(rows) if row.ratio < BAR[1]]
 
 
 def table(rows: Sequence[EnsembleRow], threads: int) -> Table:
@@ -188,7 +192,7 @@ def table(rows: Sequence[EnsembleRow], threads: int) -> Table:
             str(row.members),
             f"{row.alone:,.0f}",
             f"{row.together:,.0f}",
-            f"{row.ratio:.1f}",
+            f"{row.ratio:.2f}",
             f"{row.optimizer_alone:.2f}",
             f"{row.optimizer_together:.2f}",
             end_section=row.contestant == list(CONTESTANTS)[-1],
@@ -201,7 +205,7 @@ def record(path: Path, rows: Sequence[EnsembleRow], threads: int) -> None:
     bar = {
         "width": BAR[0],
         "at_least": BAR[1],
-        "missed": [row.contestant for row in missed(rows)],
+        "missed": [[row.batch, row.contestant] for row in missed(rows)],
     }
     found = [{**asdict(row), "ratio": row.ratio} for row in rows]
     record_rows(path, "ensembles", found, threads, bar)

@@ -9,13 +9,15 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 
 from geometry.errors import require_positive_int
+from simulate.freed_memory import keep_freed_memory
 from simulate.orphans import end_with_parent
 
 
 def local_processes(jobs: int) -> ProcessPoolExecutor:
     """An executor of ``jobs`` processes, each with one torch and one BLAS thread.
 
-    They end with the process that made them, however that ends, and leave Ctrl-C to it.
+    They end with the process that made them, however that ends, leave Ctrl-C to it, and keep the
+    memory that they free (:func:`simulate.freed_memory.keep_freed_memory`).
 
     Raises:
         ValueError: jobs below one.
@@ -32,4 +34,5 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threadpool_limits(limits=1)
+    keep_freed_memory()
     end_with_parent()

@@ -63,8 +63,8 @@ class Method:
     direction: Direction | None
 
 
-def muon(nesterov: bool, orthogonalizer: str = "svd") -> Make:
-    """Full Muon."""
+def muon(nesterov: bool, orthogonalizer: str = "certified") -> Make:
+    """Full Muon. Certified polar factors have an SVD's error in half of its time."""
 
     def make(params: list[nn.Parameter], lr: Tensor, momentum: Tensor, _: Tensor) -> Optimizer:
         return Muon(
@@ -202,7 +202,9 @@ class _Ensemble:
         self.horizons = torch.tensor(horizons, device=device)
         self.left = torch.arange(len(horizons), device=device)
         seeds = torch.tensor(task.seeds[members], device=device).expand(len(horizons), -1)
+        # Of all runs, once they are over, and of those that are left.
         self.sums = task.target.new_zeros(seeds.shape)
+        self.running = torch.zeros_like(self.sums)
         self.X = nn.Parameter(task.target.new_zeros(*seeds.shape, M, N))
         lr, momentum = (x.to(device) for x in rates)
         self.optimizer = make([self.X], lr, momentum, seeds.contiguous())
@@ -210,16 +212,19 @@ class _Ensemble:
 
     def advance(self, step: int) -> None:
         if step in self.ends:
-            keep_members(self.optimizer, (self.horizons[self.left] > step).nonzero().flatten())
-            self.left = self.left[self.horizons[self.left] > step]
+            kept = (self.horizons[self.left] > step).nonzero().flatten()
+            keep_members(self.optimizer, kept)
+            self.sums[self.left] = self.running
+            self.left, self.running = self.left[kept], self.running[kept]
         exact = self.task.exact_gradient(self.X.detach())
         self.X.grad = self.task.with_noise(exact, step, self.members)
         self.optimizer.step()
         momentum = self.optimizer.state[self.X]["momentum_buffer"]
-        self.sums[self.left] += self.quantity(exact, momentum)
+        self.running += self.quantity(exact, momentum)
 
     def means(self, seeds: int) -> Array:
-        """(T, H, S)."""
+        """(T, H, S), when the longest runs are over."""
+        self.sums[self.left] = self.running
         found = (self.sums / self.horizons[:, None]).unflatten(1, (-1, seeds))
         return np.asarray(found.movedim(1, 0).cpu().numpy())
 

@@ -81,11 +81,15 @@ class MatrixOptimizer(AllOrNothingOptimizer):
     def require_group(self, index: int) -> None:
         """Raise ValueError for parameters that are no matrices, or a rate that fits none."""
         group = self.param_groups[index]
-        for place, p in enumerate(group["params"]):
-            batch = p.shape[: -self.order_of(p, f"parameter {place} of group {index}", group)]
-            require_rate(group["lr"], tuple(batch))
+        batches = [
+            tuple(p.shape[: -self.order_of(p, f"parameter {place} of group {index}", group)])
+            for place, p in enumerate(group["params"])
+        ]
+        # To read the rates costs more than a shape.
+        for batch in dict.fromkeys(batches):
+            require_rate(group["lr"], batch)
             for name in self.member_options:
-                require_members(name, group[name], tuple(batch))
+                require_members(name, group[name], batch)
 
     def planned(self, index: int) -> list[Callable[[], None]]:
         """The step of a group, stack by stack."""

@@ -83,9 +83,12 @@ class PairOptimizer(AllOrNothingOptimizer):
             raise ValueError(
                 f"group {index}: pairs (B, A) are expected; given {len(group['params'])} factors"
             )
-        for number, (B, A) in enumerate(_pairs_of(group)):
+        pairs = _pairs_of(group)
+        for number, (B, A) in enumerate(pairs):
             require_pair(B, A, (f"pair {number}: B", f"pair {number}: A"))
-            require_rate(group["lr"], tuple(B.shape[:-2]))
+        # To read the rates costs more than a shape.
+        for batch in dict.fromkeys(tuple(B.shape[:-2]) for B, _ in pairs):
+            require_rate(group["lr"], batch)
 
     def require_options(self, options: Mapping[str, Any]) -> None:
         """Raise ValueError for an option out of range."""

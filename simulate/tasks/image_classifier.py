@@ -11,8 +11,9 @@ from torch.nn.functional import cross_entropy, gelu
 
 from geometry.errors import require_positive_int
 from simulate.tasks.layers import DenseLayer
+from simulate.tasks.normalizing import normalized
 from simulate.tasks.orthogonal_start import Streams, dense_start, orthogonal_factors
-from simulate.tasks.transformer import normalized, require_place
+from simulate.tasks.transformer import require_place
 
 READOUT_SCALE = 0.02
 

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, embedding, gelu, scaled_dot_produ
 
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.layers import AdapterLayer, DenseLayer, LowRankLayer
+from simulate.tasks.normalizing import normalized
 from simulate.tasks.orthogonal_start import (
     Streams,
     dense_start,
@@ -19,7 +20,6 @@ from simulate.tasks.orthogonal_start import (
 )
 
 EMBEDDING_SCALE = 0.02
-EPSILON = 1e-6
 
 
 class ParameterRoles(NamedTuple):
@@ -164,11 +164,6 @@ class CharacterTransformer(nn.Module):
         # A row outside would be another member's.
         if low < 0 or high >= sizes.vocabulary:
             raise ValueError(f"tokens in 0..{sizes.vocabulary - 1} are expected, got {low}..{high}")
-
-
-def normalized(x: Tensor) -> Tensor:
-    """x divided by the root mean square of its last dimension."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPSILON)
 
 
 def _block(sizes: Architecture, streams: Streams) -> Block:
