@@ -16,19 +16,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from claims.registry import Claim, Registry
+    from claims.registry import Claim, Place, Registry
     from claims.running.lanes import Lane
 
 # The module whose REGISTRY holds the claims; workers import it by this name.
 REGISTRY_MODULE = "claims"
 TIERS = ("quick", "full", "paper")
+DEVICES = ("cpu", "cuda")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 WIDTH = 100
 INTERRUPTED = 130
 
@@ -51,6 +53,7 @@ Examples:
   python paper_checks.py --only 'usg.*-first'        claims by pattern
   python paper_checks.py --tier full --jobs 8        tighter statistics, eight processes
   python paper_checks.py --resume                    go on with a run that was stopped
+  python paper_checks.py --tier paper --device cuda  the claims that can run on a GPU, on it
   python paper_checks.py --subject torch.optim:Adam  which statements another optimiser satisfies
   python paper_checks.py list                        what can be run
   python paper_checks.py show usg.equal-rate         one claim: statement, derivation, evidence
@@ -87,7 +90,26 @@ def run(
     seed: Annotated[int, typer.Option("--seed", help="Every claim derives its seeds from it.")] = 0,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", metavar="N", help="Processes.  [default: number of cores]"),
+        typer.Option(
+            "--jobs", metavar="N", help="Processes.  [default: number of cores, of GPUs on cuda]"
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="cpu|cuda",
+            help="Where claims compute; those that stay on the CPU are skipped elsewhere.",
+        ),
+    ] = "cpu",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            metavar="NAME",
+            help="float64, float32, bfloat16 or float16, for claims that can be asked in it; the "
+            "others are skipped.  [default: each claim's own]",
+        ),
     ] = None,
     subject: Annotated[
         str | None,
@@ -107,10 +129,10 @@ def run(
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
-    if tier not in TIERS:
-        nearest = difflib.get_close_matches(tier, TIERS, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        _usage(f"unknown tier {tier!r}; expected one of {', '.join(TIERS)}{hint}", "--tier")
+    _require_known("tier", tier, TIERS)
+    _require_known("device", device, DEVICES)
+    if dtype is not None:
+        _require_known("dtype", dtype, DTYPES)
     if jobs is not None and jobs < 1:
         _usage(f"expected at least 1, got {jobs}", "--jobs")
     source = context.get_parameter_source("out")
@@ -118,13 +140,16 @@ def run(
         # The papers' own results stay what they are.
         out = out / subject.replace(":", ".")
     _require_writable(out)
-    jobs = jobs or _cores()
+    gpus = _gpus(device)
+    jobs = jobs or len(gpus) or _cores()
     whole = not (only or paper or subject or resume)
+    from claims.registry import Place
     from claims.running.lanes import standing_lanes
 
+    place = Place(device, dtype)
     # Of all claims: workers load them while this process does.
-    with standing_lanes(jobs if whole else 0, REGISTRY_MODULE) as lanes:
-        code = _run(only or [], paper, tier, seed, jobs, subject, out, resume, lanes)
+    with standing_lanes(jobs if whole else 0, REGISTRY_MODULE, len(gpus)) as lanes:
+        code = _run(only or [], paper, tier, seed, jobs, subject, out, resume, place, gpus, lanes)
     raise typer.Exit(code)
 
 
@@ -177,6 +202,8 @@ def _run(
     subject: str | None,
     out: Path,
     resume: bool,
+    place: Place,
+    gpus: Sequence[str],
     lanes: Sequence[Lane],
 ) -> int:
     from claims.results import Recorder, read_results
@@ -191,7 +218,8 @@ def _run(
     registry = _registry() if subject is None else _about(subject, console)
     chosen = _select(registry, only, paper)
     order = [claim.id for claim in registry]
-    header = run_header(tier, seed, jobs, shlex.join(["paper_checks.py", *sys.argv[1:]]), subject)
+    command = shlex.join(["paper_checks.py", *sys.argv[1:]])
+    header = run_header(tier, seed, jobs, command, subject, place, gpus)
     kept: tuple[Recorded, ...] = ()
     if resume and (out / "results.json").exists():
         with _usage_errors("--resume"):
@@ -221,10 +249,12 @@ def _run(
                 on_start=progress.started,
                 on_share=progress.share,
                 registry=REGISTRY_MODULE,
-                expected_seconds=_previous_seconds(out, tier),
+                expected_seconds=_previous_seconds(out, header),
                 store=cells,
                 subject=subject,
                 standing=lanes,
+                place=place,
+                gpus=len(gpus),
             )
     except KeyboardInterrupt:
         stand = f"{len(recorder.results)} claims stand in {out}"
@@ -257,11 +287,11 @@ def _registry() -> Registry:
 
 def _about(subject: str, console: Console) -> Registry:
     """The claims that can be asked of the optimiser under test."""
-    from claims.subject import about_subjects, load_subject
+    from claims.subject import about, load_subject
 
     with _usage_errors("--subject"):
         loaded = load_subject(subject)
-    registry = about_subjects(_registry())
+    registry = about(loaded, _registry())
     origin = f" ({loaded.origin})" if loaded.origin else ""
     told = f"Under test: {subject}{origin}, of {loaded.takes}; {len(registry)} claims are about it."
     console.print(Text(told), soft_wrap=True)
@@ -277,21 +307,31 @@ def _select(registry: Registry, only: list[str], paper: str | None) -> tuple[Cla
         return select(registry, only, paper)
 
 
-def _previous_seconds(out: Path, tier: str) -> dict[str, float]:
+def _previous_seconds(out: Path, header: dict[str, Any]) -> dict[str, float]:
     """How long claims took the last time, to start the longest first."""
     from claims.results import ResultsError, read_results
+    from claims.results.provenance import kind
 
     try:
         previous = read_results(out)
     except ResultsError:
         return {}  # only the order hangs on it; the file is about to be replaced
-    if previous.run["tier"] != tier:
+    if kind(previous.run) != kind(header):
         return {}
     return {claim.id: claim.seconds for claim in previous}
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpus(device: str) -> tuple[str, ...]:
+    if device == "cpu":
+        return ()
+    from claims.running.gpus import gpu_names
+
+    with _usage_errors("--device"):
+        return gpu_names(device)
 
 
 def _console() -> Console:
@@ -319,6 +359,13 @@ def _refuse_options_before(context: typer.Context) -> None:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
             _usage(f"goes with a run; write options of {command!r} after it", f"--{name}")
+
+
+def _require_known(kind: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        nearest = difflib.get_close_matches(given, known, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        _usage(f"unknown {kind} {given!r}; expected one of {', '.join(known)}{hint}", f"--{kind}")
 
 
 def _usage(message: str, option: str) -> NoReturn:

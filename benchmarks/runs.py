@@ -1,4 +1,4 @@
-"""How the rows of a study come about: a race with peers, ours alone, a sweep over tolerances."""
+"""How the rows of a study come about: a race with peers, ours alone or alike, a sweep."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def alone(study: Study, session: Session) -> Iterator[Row]:
         task = session.task(setting, study.ladder)
         for contestant in study.contestants:
             yield measure(contestant, task, setting.case.error_bound)
+
+
+def alike(study: Study, session: Session) -> Iterator[Row]:
+    """Each of ours in every setting at one tolerance, that which the last setting needs."""
+    *others, last = study.settings
+    for contestant in study.contestants:
+        hardest = measure(contestant, session.task(last, study.ladder), last.case.error_bound)
+        for setting in others:
+            task = session.task(setting, study.ladder)
+            yield attempt(contestant, task, hardest.rtol, setting.case.error_bound)
+        yield hardest
 
 
 def sweep(study: Study, session: Session) -> Iterator[Row]:

@@ -14,17 +14,24 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
 from geometry.names import unknown_name
+
+if TYPE_CHECKING:
+    import torch
 
 Relation = Literal["<=", ">=", "within"]
 Source = Literal["paper", "derived", "related"]
 # [(B, A), ...], lr and options to an optimiser.
 Make = Callable[..., Any]
 TIERS = ("quick", "full", "paper")
+DEVICES = ("cpu", "cuda")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+# Where training goes by rates and not by round-off.
+TRAINS_IN = ("float64", "float32", "bfloat16")
 
 
 class Verdict(StrEnum):
@@ -141,6 +148,29 @@ ALONE = Means()
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where claims are asked to compute, and in what.
+
+    Attributes:
+        device: a name in ``DEVICES``.
+        dtype: a name in ``DTYPES``, or None for each claim's own.
+    """
+
+    device: str = "cpu"
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise unknown_name("device", self.device, DEVICES)
+        if self.dtype not in (None, *DTYPES):
+            raise unknown_name("dtype", str(self.dtype), DTYPES)
+
+
+# The CPU, and every claim's own dtype.
+HERE = Place()
+
+
+@dataclass(frozen=True)
 class Setting:
     """Where a claim is run: the tier, its table of sizes, and seeds that belong to the claim alone.
 
@@ -148,6 +178,7 @@ class Setting:
     the order of claims nor on which of them were chosen.
 
     ``subject`` makes the optimiser under test, in a run that has one.
+    ``place`` has the device and the dtype that were asked for.
     """
 
     tier: str
@@ -155,6 +186,7 @@ class Setting:
     sizes: Mapping[str, Any]
     means: Means = ALONE
     subject: Make | None = None
+    place: Place = HERE
 
     def __getitem__(self, size: str) -> Any:
         if size not in self.sizes:
@@ -164,6 +196,17 @@ class Setting:
     def seeds(self, count: int) -> range:
         """``count`` consecutive seeds; none is ever dropped."""
         return range(self.seed, self.seed + count)
+
+    @property
+    def device(self) -> str:
+        """Where to compute; what is drawn at random is drawn on the CPU, and then moved."""
+        return self.place.device
+
+    def dtype(self, own: torch.dtype) -> torch.dtype:
+        """What to compute in: the dtype that was asked for, or the claim's own."""
+        import torch
+
+        return own if self.place.dtype is None else getattr(torch, self.place.dtype)
 
     def optimizer(self, own: Make, **options: Any) -> Make:
         """The subject under test, or the claim's own optimiser with its options.
@@ -192,6 +235,9 @@ class Claim:
     longest claims are started first.
     ``subject`` says what the optimisers take that the statement can be asked of, where it is not
     about the paper's own alone; the check then takes its optimiser from :meth:`Setting.optimizer`.
+    ``devices`` are where it can be asked to run, and ``dtypes`` in what, beside its own: those in
+    which its criterion says the same. Check and controls then take both from the setting
+    (:attr:`Setting.device`, :meth:`Setting.dtype`). ``stays`` is why it runs nowhere else.
     """
 
     id: str
@@ -208,9 +254,19 @@ class Claim:
     expected: Verdict = Verdict.HOLDS
     skip: Callable[[Setting], str | None] = _no_skip
     seconds: float = 1.0
-    subject: Literal["pairs"] | None = None
+    subject: Literal["pairs", "matrices"] | None = None
+    devices: tuple[str, ...] = ("cpu",)
+    dtypes: tuple[str, ...] = ()
+    stays: str = "it is stated and measured in float64 on the CPU"
 
     def __post_init__(self) -> None:
+        for name, given, known in (
+            ("device", self.devices, DEVICES),
+            ("dtype", self.dtypes, DTYPES),
+        ):
+            for each in given:
+                if each not in known:
+                    raise unknown_name(name, each, known)
         if not self.controls:
             raise ValueError(f"claim {self.id!r} has no control, so it would prove nothing")
         if self.expected not in (Verdict.HOLDS, Verdict.REFUTED):
@@ -221,8 +277,21 @@ class Claim:
             if tier not in TIERS:
                 raise unknown_name("tier", tier, TIERS)
 
+    def unfit(self, place: Place) -> str | None:
+        """Why the claim cannot be asked to run at a place, or None."""
+        if place.device not in self.devices:
+            return f"not on {place.device}: {self.stays}"
+        if place.dtype not in (None, *self.dtypes):
+            return f"not in {place.dtype}: its criterion is stated for the dtype it runs in"
+        return None
+
     def setting(
-        self, tier: str, seed: int, means: Means = ALONE, subject: Make | None = None
+        self,
+        tier: str,
+        seed: int,
+        means: Means = ALONE,
+        subject: Make | None = None,
+        place: Place = HERE,
     ) -> Setting:
         """The sizes of ``tier`` and the seed of this claim within a run seeded with ``seed``."""
         if tier not in TIERS:
@@ -232,7 +301,7 @@ class Claim:
             sizes.update(self.tiers.get(name, {}))
         digest = hashlib.sha256(f"{self.id}:{seed}".encode()).digest()
         own = int.from_bytes(digest[:4], "big")
-        return Setting(tier, own, MappingProxyType(sizes), means, subject)
+        return Setting(tier, own, MappingProxyType(sizes), means, subject, place)
 
 
 def judge(

@@ -14,15 +14,15 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from torch import Tensor
 from torch.optim import Optimizer
 
-from claims.registry import Registry
+from claims.registry import Claim, Registry
 from geometry.names import unknown_name
 from simulate.optimizers import OneByOne
 
@@ -44,17 +44,29 @@ class Subject:
     takes: Takes
     make: Callable[..., Optimizer]
 
-    def __call__(self, given: Sequence[Any], lr: float) -> Optimizer:
-        """An optimiser of pairs (B, A) that have members before their matrices.
+    def __call__(self, given: Sequence[Any], lr: float | Tensor) -> Optimizer:
+        """An optimiser of pairs (B, A), or of matrices, that have members before their matrices.
 
-        One that takes parameters is given the factors one after the other.
+        One that takes parameters is given the factors of pairs one after the other.
+
+        Args:
+            lr: a number, or one a member.
+
+        Raises:
+            ValueError: matrices for one that takes pairs.
         """
-        return OneByOne(given, partial(self._of_matrices, lr=lr))
+        return OneByOne(given, self._of_matrices, lr)
 
     def _of_matrices(self, given: list[Any], lr: float) -> Optimizer:
         if self.takes == "params":
-            given = [factor for pair in given for factor in pair]
+            given = [p for each in given for p in (each if isinstance(each, tuple) else (each,))]
+        elif not all(isinstance(each, tuple) for each in given):
+            raise ValueError(f"pairs (B, A) are expected by {self.name}; given matrices")
         return self.make(given, lr=lr)
+
+    def can_be_asked(self, claim: Claim) -> bool:
+        """Whether the claim is about optimisers of what it takes: one of parameters takes both."""
+        return claim.subject is not None and (claim.subject == "pairs" or self.takes == "params")
 
     @property
     def origin(self) -> str:
@@ -116,6 +128,6 @@ def _taken(name: str, make: Any) -> Takes:
     return takes
 
 
-def about_subjects(registry: Registry) -> Registry:
+def about(subject: Subject, registry: Registry) -> Registry:
     """The claims that can be asked of a subject."""
-    return Registry(claim for claim in registry if claim.subject is not None)
+    return Registry(claim for claim in registry if subject.can_be_asked(claim))

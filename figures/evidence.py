@@ -8,6 +8,7 @@ from pathlib import Path
 
 from claims.registry import Verdict
 from claims.results import Results
+from claims.results.provenance import OWN
 from figures.figure import Figure, Sources
 from figures.numbers import moment
 
@@ -59,8 +60,8 @@ def missing_sentence(figure: Figure, missing: dict[str, str]) -> str:
 def command(identifiers: Iterable[str], results: Results, out: Path) -> str:
     """The command that records the evidence of ``identifiers`` beside the ``results`` in ``out``.
 
-    A run goes on only with its own tier and seed, so these are named. Empty where the run skipped
-    all of them: it would again.
+    A run goes on only with its own tier, seed, device and dtype, so these are named. Empty where
+    the run skipped all of them: it would again.
     """
     words = ["python", "paper_checks.py"]
     wanted = [name for name in identifiers if not skipped(name, results)]
@@ -69,4 +70,7 @@ def command(identifiers: Iterable[str], results: Results, out: Path) -> str:
     for identifier in wanted:
         words += ["--only", identifier]
     words += ["--tier", str(results.run["tier"]), "--seed", str(results.run["seed"])]
+    words += ["--device", str(results.run["device"])] if results.run["device"] != "cpu" else []
+    dtype = results.run.get("dtype", OWN)
+    words += ["--dtype", str(dtype)] if dtype != OWN else []
     return shlex.join([*words, "--out", str(out), "--resume"])

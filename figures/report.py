@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from claims.registry import Verdict
 from claims.results import Recorded, Results, read_results, write_atomically
+from claims.results.provenance import place_of
 from figures import numbers
 from figures.mathml import mathematics
 from figures.placement import place
@@ -67,6 +68,7 @@ def render_report(results: Results, jobs: int = 1) -> str:
         share_left=numbers.share_left,
         duration=numbers.duration,
         moment=numbers.moment,
+        where=place_of,
     )
     return environment.get_template("report.html").render(_view(results, jobs))
 

@@ -79,7 +79,7 @@ class AdaptiveRun:
                 return
             if self.control.progress is not None:
                 self.control.progress(float(self.stepper.t.min()) / self.end)
-            if self.control.successor is not None and self.stepper.stiff():
+            if self.control.successor is not None and self.stepper.stiff(self._left()):
                 self.stepper = self.control.successor(self.stepper, self.coordinates, self.lanes)
 
     def _finish(self, attempts: Attempts) -> None:
@@ -172,6 +172,17 @@ class AdaptiveRun:
         theta = locate(height, below, above)
         start, step = attempts.start[number, position], attempts.step[number, position]
         self.record.arrivals[lanes[position], fraction, mode] = start + theta * step
+
+    def _left(self) -> Tensor:
+        """(L,): about the flow time that lanes have to go.
+
+        Where both factors of a mode grow at speed 1, what is left of it, e, takes sqrt(e) at most.
+        """
+        left = self.end - self.stepper.t
+        if self.control.stop is None:
+            return left
+        residual = (2 * self.coordinates.loss(self.stepper.y.unflatten(1, self.shape))).sqrt()
+        return torch.minimum(left, residual.sqrt())
 
     def _leave(self, done: Tensor) -> None:
         stay = (~done).nonzero().squeeze(-1)

@@ -57,8 +57,12 @@ class Stepper(Protocol):
             most: attempts a lane that may be made, at least 1.
         """
 
-    def stiff(self) -> bool:
-        """Whether another method had better take over."""
+    def stiff(self, left: Tensor) -> bool:
+        """Whether another method had better take over; to be asked after every ``advance``.
+
+        Args:
+            left: (L,), the flow time that each lane has to go.
+        """
 
     def stuck(self) -> Tensor:
         """(L,) booleans: lanes whose step fell below round-off."""

@@ -15,11 +15,11 @@ from flows.tolerance import Tolerance
 # Attempts in a row, before anybody looks at what they led to.
 SPAN = 8
 
-# A lane is stiff once, after STEADY spans in a row, its steps are so short that a state which moves
-# at speed 1 needs FAR of them to go its own size. A whole stiff trajectory takes some 400 implicit
-# steps at rtol = TIGHT, each at the price of twenty explicit ones or more; and more steps below
-# it, for their estimate, of order 4, may be rtol^(2/3).
-STEADY, FAR, TIGHT = 3, 4000.0, 1e-6
+# A lane is stiff once, after STEADY spans in a row, its steps are so short that FAR of them do not
+# bring it to its end. A whole stiff trajectory takes 150 to 500 implicit steps at rtol = TIGHT,
+# each at the price of three to six explicit ones; and more steps below it, for their estimate, of
+# order 4, may be rtol^(2/3).
+STEADY, FAR, TIGHT = 3, 2000.0, 1e-6
 
 
 class ExplicitStepper:
@@ -51,7 +51,6 @@ class ExplicitStepper:
         march = self._marcher.go(count, self.t, self.h, self.y, self.f)
         self.t, self.y = march.times[-1], march.states[-1]
         self.f, self.h = march.velocity, march.planned
-        self._strain = (self._strain + 1) * (self.far * self.h < self.y.abs().amax(-1))
         stages = self.method.tableau.stages
         spent = self.evaluations + stages * torch.arange(1, count + 1, device=self.t.device)
         self.evaluations += stages * count
@@ -73,8 +72,9 @@ class ExplicitStepper:
             within=within,
         )
 
-    def stiff(self) -> bool:
+    def stiff(self, left: Tensor) -> bool:
         """Whether half of the lanes that are left are held up."""
+        self._strain = (self._strain + 1) * (self.far * self.h < left)
         return int((self._strain >= STEADY).sum()) * 2 >= len(self._strain)
 
     def stuck(self) -> Tensor:

@@ -101,7 +101,7 @@ class ImplicitStepper:
         lanes = over.nonzero().squeeze(-1)
         return self._conclude(lanes, settled[lanes])
 
-    def stiff(self) -> bool:
+    def stiff(self, left: Tensor) -> bool:
         return False
 
     def stuck(self) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from flows.coordinates import Coordinates
 from flows.fields import Field
 from flows.invariants import dissipation, imbalance
+from flows.moving import moved
 from flows.problem import MatrixFactorization
 from flows.recording import Work
 from flows.starts import Factors
@@ -131,6 +132,15 @@ class Trajectory(States):
         """b a and its time derivative within the coordinates, each (..., T, p, q)."""
         (b, a), (db, da) = (self.coordinates.factors(x) for x in (self.states, self._velocities))
         return self._shaped(b @ a), self._shaped(db @ a + b @ da)
+
+    def to(self, device: torch.device | str) -> Trajectory:
+        """The same on another device, with its problem, field and coordinates."""
+
+        def again(fraction: float) -> Trajectory:
+            # Where this one was integrated.
+            return self.again(fraction).to(device)
+
+        return replace(moved(self, device), again=again)
 
     def arrival_times(self, fraction: float = 0.9) -> Tensor:
         """The first time at which d_i >= fraction sigma_i, (..., k); inf where it never was.

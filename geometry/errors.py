@@ -8,6 +8,14 @@ import torch
 from torch import Tensor
 
 
+class NotFiniteInputError(ValueError):
+    """NaN or infinity in a matrix that is to be worked on."""
+
+
+class RankError(ValueError):
+    """A factor of a smaller rank than is needed."""
+
+
 def require_floating(name: str, tensor: Tensor) -> None:
     """Raise ValueError unless `tensor` is a real floating-point torch.Tensor."""
     if not isinstance(tensor, Tensor):
@@ -36,14 +44,14 @@ def require_square(name: str, S: Tensor) -> None:
 
 
 def require_finite(name: str, tensor: Tensor) -> None:
-    """Raise ValueError if `tensor` holds NaN or infinity (waits for the device)."""
+    """Raise NotFiniteInputError, a ValueError, for NaN or infinity (waits for the device)."""
     # One pass: a sum is finite only if every entry is. It may overflow, hence the closer look.
-    if bool(torch.isfinite(tensor.sum())):
+    if math.isfinite(tensor.sum()):
         return
     finite = torch.isfinite(tensor)
     if not bool(finite.all()):
         bad = int((~finite).sum())
-        raise ValueError(
+        raise NotFiniteInputError(
             f"{name} must be finite, got {bad} NaN or infinite entries of {tensor.numel()}"
         )
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geometry.errors import require_finite, require_matrices
+from geometry.errors import RankError, require_finite, require_matrices
 from geometry.gauge import Pair, require_pair
 from geometry.scaling import compute_dtype, widest_dtype
 
@@ -58,8 +58,9 @@ def point(B: Tensor, A: Tensor) -> FixedRank:
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit, a rank above min(m, n), integer or
-            complex factors, NaN or infinity; a factor whose rank is not full, the zero factor of
-            LoRA's usual start among them, for then B A is not on the manifold.
+            complex factors, NaN or infinity.
+        RankError: a ValueError; a factor whose rank is not full, the zero factor of LoRA's usual
+            start among them, for then B A is not on the manifold.
     """
     require_pair(B, A)
     for name, factor in (("B", B), ("A", A)):
@@ -72,7 +73,7 @@ def point(B: Tensor, A: Tensor) -> FixedRank:
     deficient = (s[..., -1] <= longest * eps * s[..., 0]).reshape(2, -1).any(-1)
     for name, factor, found in zip(("B", "A"), (B, A), deficient.tolist(), strict=True):
         if found:
-            raise ValueError(
+            raise RankError(
                 f"{name}: rank {B.shape[-1]} is expected of every matrix, for B A has to lie on "
                 f"the manifold; given a factor of smaller rank, shape {tuple(factor.shape)}. From "
                 f"a zero factor there is no tangent space to step in: start from a locally "

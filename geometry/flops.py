@@ -41,11 +41,11 @@ def orthogonalize_flops(
     a x a matrices, and one with the matrix: 4 a^2 b + 2 (j - 1) a^3, a quintic 4 a^2 b + 2 a^3.
 
     Raises:
-        ValueError: as there; "svd", which iterates as often as the matrix makes it.
+        ValueError: as there; "svd" and "certified", which do as much as the matrix makes them.
     """
     declared = orthogonalizer_named(method)
     if declared.coefficients is None:
-        raise ValueError(f"method {method!r} iterates until it has converged: no count is fixed")
+        raise ValueError(f"method {method!r} does what the matrix asks for: no count is fixed")
     a, b = sorted((m, n))
     return sum(
         2 * product_flops(a, b, a) + max(len(each.coefficients) - 2, 0) * product_flops(a, a, a)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from geometry.errors import require_finite
+from geometry.errors import NotFiniteInputError, RankError, require_finite
 from geometry.gauge import Pair, require_alike, require_gradients
 from geometry.inverse_root import inverse_root, root_of_gram
 from geometry.newton_schulz import newton_schulz_weight
@@ -80,7 +80,7 @@ def split_direction_by_qr(
     Arguments and shapes as for :func:`split_direction`.
 
     Raises:
-        ValueError: as there, and for a factor whose rank is not full.
+        ValueError: as there. RankError, which is one: a factor whose rank is not full.
 
     Reference: arXiv 2606.12921, Proposition 6; Yen et al., LoRA Done RITE, arXiv 2410.20625.
     """
@@ -89,7 +89,7 @@ def split_direction_by_qr(
     for name, T in (("A", T_A), ("B", T_B)):
         diagonal = T.diagonal(dim1=-2, dim2=-1).abs()
         if not bool((diagonal > 0).all()):
-            raise ValueError(
+            raise RankError(
                 f"{name}: full rank is expected for QR coordinates; given a factor of smaller "
                 f"rank, shape {tuple(B.shape if name == 'B' else A.shape)}"
             )
@@ -148,7 +148,9 @@ def split_direction_by_gram(
     if not bool(torch.isfinite(S.sum() + T.sum())):
         for name, x in (("B", B), ("A", A), ("G_B", G_B), ("G_A", G_A)):
             require_finite(name, x)
-        raise ValueError("factors and gradients whose squares are finite in float64 are expected")
+        raise NotFiniteInputError(
+            "factors and gradients whose squares are finite in float64 are expected"
+        )
     R = root_of_gram(S, root, damping=damping, cutoff=cutoff)
     X = R @ T @ R
     if polynomials:

@@ -32,9 +32,19 @@ class OddPolynomial:
     def apply_to_matrix(self, X: Tensor) -> Tensor:
         """U p(S) V^T for X = U S V^T of shape (..., m, n), best with m <= n.
 
-        Matrix products only: X <- (c_1 I + c_3 A + c_5 A^2 + ...) X with A = X X^T.
+        Matrix products only: X <- c_1 X + (c_3 A + c_5 A^2 + ...) X with A = X X^T.
         """
-        return self.over_x(X @ X.mT) @ X
+        first, *others = self.coefficients
+        if not others:
+            return first * X
+        # Three dimensions, and sums within the products: small matrices are all overhead.
+        folded = X.reshape(-1, *X.shape[-2:])
+        A = torch.bmm(folded, folded.mT)
+        *others, last = others
+        value, weight = A, last
+        for c in reversed(others):
+            value, weight = torch.baddbmm(A, value, A, beta=c, alpha=weight), 1.0
+        return torch.baddbmm(folded, value, folded, beta=first, alpha=weight).reshape(X.shape)
 
     def over_x(self, S: Tensor) -> Tensor:
         """p(x) / x as a function of x^2: c_1 I + c_3 S + c_5 S^2 + ... of S (..., r, r).

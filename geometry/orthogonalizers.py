@@ -24,7 +24,7 @@ class Orthogonalizer:
     Attributes:
         name: the name that selects it.
         coefficients: (steps, **parameters) -> one tuple (c_1, c_3, ...) per step; None for the
-            exact factor by SVD, which has no steps.
+            exact factor, which has no steps.
         source: the paper or text that defines it.
         default_steps: what steps=None means.
         max_steps: the length of a finite table, or None.
@@ -85,6 +85,12 @@ _LORA_MUON_TABLE: Coefficients = (
 
 _DECLARED = (
     Orthogonalizer("svd", None, "exact polar factor; Higham, Functions of Matrices, chapter 8"),
+    Orthogonalizer(
+        "certified",
+        None,
+        "exact polar factor by products where a residual shows it to be, else by SVD: "
+        "geometry/certified_polar.py",
+    ),
     Orthogonalizer(
         "cubic",
         _repeated(3 / 2, -1 / 2),
@@ -147,7 +153,7 @@ def scalar_response(
         s: any shape, floating dtype.
 
     Returns:
-        The shape and dtype of s. For "svd" the sign of s.
+        The shape and dtype of s. For "svd" and "certified" the sign of s.
 
     Raises:
         ValueError: as for `geometry.polar.orthogonalize`.

@@ -17,6 +17,9 @@ from geometry.errors import require_positive_int
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+# A word of a counter is one of few values, such as the steps: so many rounds until it is mixed with
+# all others, and as large as what is returned.
+_SPREAD = 3
 _LOW = 0xFFFFFFFF
 # Of two 32-bit words the upper 26 bits each: 52, so that a half may be added exactly.
 _HALF_WORD = 26
@@ -35,17 +38,25 @@ def philox(counter: tuple[Tensor, ...], key: tuple[Tensor, ...]) -> tuple[Tensor
     Reference:
         Salmon, Moraes, Dror, Shaw, Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011.
     """
-    a, b, c, d, *_ = torch.broadcast_tensors(*counter, *key)
-    k, l = key  # noqa: E741
-    for _ in range(_ROUNDS):
-        # The products wrap around as unsigned ones do; the shift of a sign is masked away.
+    (a, b, c, d), (k, l) = counter, key  # noqa: E741
+    for done in range(_ROUNDS):
+        if done == _SPREAD:
+            a, b, c, d, *_ = torch.broadcast_tensors(a, b, c, d, k, l)
+        # The products wrap around as unsigned ones do. What stands above 32 bits in b, d and the
+        # keys is masked away where it comes to count, which is in a and c.
         first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
-        # In place: half of the time is that of making tensors.
-        a = (second >> 32).bitwise_and_(_LOW).bitwise_xor_(b).bitwise_xor_(k)
-        c = (first >> 32).bitwise_and_(_LOW).bitwise_xor_(d).bitwise_xor_(l)
-        b, d = second.bitwise_and_(_LOW), first.bitwise_and_(_LOW)
-        k, l = (k + _WEYL[0]) & _LOW, (l + _WEYL[1]) & _LOW  # noqa: E741
-    return a, b, c, d
+        a, c = _mixed(second, b, k, done), _mixed(first, d, l, done)
+        b, d = second, first
+        k, l = k + _WEYL[0], l + _WEYL[1]  # noqa: E741
+    return a, b & _LOW, c, d & _LOW
+
+
+def _mixed(product: Tensor, word: Tensor, key: Tensor, done: int) -> Tensor:
+    upper = product >> 32
+    if done < _SPREAD:
+        return (upper ^ word ^ key) & _LOW
+    # In place: half of the time is that of making tensors.
+    return upper.bitwise_xor_(word).bitwise_xor_(key).bitwise_and_(_LOW)
 
 
 def uniforms(
@@ -78,6 +89,9 @@ def uniforms(
     counter = (block | (step >> 32) << 24, step & _LOW, stream, torch.zeros_like(block))
     words = philox(counter, (seeds & _LOW, (seeds >> 32) & _LOW))
     drop = 32 - _HALF_WORD
-    pairs = [((words[i] >> drop) << _HALF_WORD) + (words[i + 1] >> drop) for i in (0, 2)]
+    pairs = [
+        (words[i] >> drop).bitwise_left_shift_(_HALF_WORD).bitwise_or_(words[i + 1] >> drop)
+        for i in (0, 2)
+    ]
     drawn = torch.stack(pairs, -1).flatten(-2)[..., :count]
-    return (drawn.double() + 0.5) * 2.0 ** (-2 * _HALF_WORD)
+    return drawn.double().add_(0.5).mul_(2.0 ** (-2 * _HALF_WORD))

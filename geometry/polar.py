@@ -8,6 +8,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from geometry.certified_polar import certified_polar_factor
 from geometry.error_bound import cast_bound, gram_route_bound, svd_route_bound
 from geometry.errors import require_finite, require_matrices, require_positive
 from geometry.names import unknown_name
@@ -46,19 +47,22 @@ def msign(G: Tensor, *, rank_cutoff: float | None = None) -> Tensor:
     """
     require_matrices("G", G)
     require_finite("G", G)
-    X = G.to(compute_dtype(G.dtype))
+    if rank_cutoff is not None and not 0 <= rank_cutoff < 1:
+        raise ValueError(f"rank_cutoff must lie in [0, 1), got {rank_cutoff}")
+    X = power_of_two_normalize(G.to(compute_dtype(G.dtype)))
+    return _by_svd(X, rank_cutoff).to(G.dtype)
+
+
+def _by_svd(X: Tensor, rank_cutoff: float | None = None) -> Tensor:
+    """`msign` of X that is finite and has been scaled."""
     if rank_cutoff is None:
         rank_cutoff = max(X.shape[-2:]) * torch.finfo(X.dtype).eps
-    elif not 0 <= rank_cutoff < 1:
-        raise ValueError(f"rank_cutoff must lie in [0, 1), got {rank_cutoff}")
     wide = X.shape[-2] < X.shape[-1]
-    if wide:
-        # LAPACK's driver takes four times as long on the transpose of a thin matrix.
-        X = X.mT
-    U, s, Vh = torch.linalg.svd(power_of_two_normalize(X), full_matrices=False)
+    # LAPACK's driver takes four times as long on the transpose of a thin matrix.
+    U, s, Vh = torch.linalg.svd(X.mT if wide else X, full_matrices=False)
     kept = (s > rank_cutoff * s[..., :1]).to(s.dtype)
     factor: Tensor = (U * kept.unsqueeze(-2)) @ Vh
-    return (factor.mT if wide else factor).to(G.dtype)
+    return factor.mT if wide else factor
 
 
 @overload
@@ -206,18 +210,21 @@ def orthogonalize(
 ) -> Tensor:
     """Polar factor of G by any method of `geometry.orthogonalizers.ORTHOGONALIZERS`.
 
-    "svd" is exact (`msign`). The others normalise by the Frobenius norm (0 stays 0) and compose
+    "svd" is exact (`msign`), and so is "certified": by products where their residual shows that
+    they have an SVD's backward error, by SVD elsewhere, which are matrices with singular values of
+    1e-3 ||G||_F or less. Of many matrices of 8 x 10 it takes less than half the time; of 3 x 10 as
+    long. The others normalise by the Frobenius norm (0 stays 0) and compose
     odd polynomials on the singular values, with all matrix products in G's dtype; how close the
     result is depends on method, steps and the smallest s_i / ||G||_F.
 
     Args:
         G: (..., m, n), finite, any floating dtype.
-        method: "svd", "cubic", "quintic", "quintic_steep", "muon", "polar_express", "cans" or
-            "lora_muon".
+        method: "svd", "certified", "cubic", "quintic", "quintic_steep", "muon", "polar_express",
+            "cans" or "lora_muon".
         steps: number of polynomials; None is the method's own default, 5, and 8 for "lora_muon".
-            "svd" has none and ignores it. "polar_express" and "cans" derive their composition for
-            exactly this many steps. "lora_muon" is a table of 8: fewer take its beginning, which
-            has not converged, and more are an error.
+            The exact ones have none and ignore it. "polar_express" and "cans" derive their
+            composition for exactly this many steps. "lora_muon" is a table of 8: fewer take its
+            beginning, which has not converged, and more are an error.
         parameters: "polar_express": lower_bound=1e-3, cushion=0.02, safety=1.01; "cans":
             lower_bound=1e-3; see `geometry.minimax`.
 
@@ -230,8 +237,42 @@ def orthogonalize(
     """
     declared = orthogonalizer_named(method)
     polynomials = declared.polynomials(steps, **parameters)
-    if declared.coefficients is None:
-        return msign(G)
     require_matrices("G", G)
     require_finite("G", G)
-    return newton_schulz(G, polynomials)
+    if declared.coefficients is not None:
+        return newton_schulz(G, polynomials)
+    X = power_of_two_normalize(G.to(compute_dtype(G.dtype)))
+    return _EXACT[method](X).to(G.dtype)
+
+
+def orthogonalize_scaled(
+    X: Tensor, method: str = "svd", steps: int | None = None, **parameters: float
+) -> Tensor:
+    """`orthogonalize` of matrices that are finite and of a common size, which is not looked at.
+
+    Args:
+        X: (..., m, n) in float32 or float64, entries far within the exponent range.
+        method, steps, parameters: as for `orthogonalize`.
+
+    Returns:
+        (..., m, n), dtype and device of X.
+
+    Raises:
+        ValueError: as for `orthogonalize`, of method, steps and parameters.
+    """
+    declared = orthogonalizer_named(method)
+    polynomials = declared.polynomials(steps, **parameters)
+    return _EXACT[method](X) if declared.coefficients is None else newton_schulz(X, polynomials)
+
+
+def _certified(X: Tensor) -> Tensor:
+    """`msign` of X that is finite and has been scaled."""
+    wide = X.shape[-2] <= X.shape[-1]
+    factor, certified = certified_polar_factor(X if wide else X.mT)
+    factor = factor if wide else factor.mT
+    if not bool(certified.all()):
+        factor[~certified] = _by_svd(X[~certified])
+    return factor
+
+
+_EXACT = {"svd": _by_svd, "certified": _certified}

@@ -24,23 +24,31 @@ def unit_roundoff(dtype: torch.dtype) -> float:
 def power_of_two_factors(G: Tensor) -> tuple[Tensor, Tensor]:
     """Two powers of two per matrix whose product brings max|G| into [2, 4).
 
-    They come apart because their product can exceed the exponent range (subnormal matrices).
+    They come apart because their product can exceed the exponent range (subnormal matrices). Each
+    is about the root of the product: either may scale numbers near 1 without leaving the range.
 
     Args:
         G: (..., m, n), finite, floating dtype.
 
     Returns:
-        Two tensors of shape (..., 1, 1) in G's dtype; both are 1 for a zero matrix.
+        Two tensors of shape (..., 1, 1) in G's dtype; both are 2 for a zero matrix.
     """
-    info = torch.finfo(G.dtype)
     # Not of |G|, a tensor as large as G, which takes longer to make than to read.
     peak = torch.maximum(G.amax(dim=(-2, -1), keepdim=True), -G.amin(dim=(-2, -1), keepdim=True))
-    lift = torch.where(peak < info.tiny, 1 / info.eps, 1.0).to(G.dtype)
-    peak = peak * lift
-    mantissa, _ = torch.frexp(peak)
-    # 4 mantissa / peak is a power of two and in range, so the division is exact.
-    factor = torch.where(peak > 0, 4 * mantissa / peak, torch.ones_like(peak))
-    return lift, factor
+    integers, place, bias = _FORMATS[G.dtype]
+    # The numbers are made of their bits: powers and logarithms may round.
+    both = 2 + 2 * bias - torch.frexp(peak).exponent.to(integers)
+    half = both >> 1
+    return (half << place).view(G.dtype), ((both - half) << place).view(G.dtype)
+
+
+# Of a binary format: the integers of its width, where its exponent begins, and that of 1.
+_FORMATS = {
+    torch.float64: (torch.int64, 52, 1023),
+    torch.float32: (torch.int32, 23, 127),
+    torch.float16: (torch.int16, 10, 15),
+    torch.bfloat16: (torch.int16, 7, 127),
+}
 
 
 def power_of_two_normalize(G: Tensor) -> Tensor:
@@ -59,29 +67,14 @@ def power_of_two_normalize(G: Tensor) -> Tensor:
     return (G * lift).mul_(factor)
 
 
-def balanced_factors(G: Tensor) -> tuple[Tensor, Tensor]:
-    """The product of ``power_of_two_factors`` as two of about its root, for ``scaled_product``.
-
-    Either may scale numbers near 1 without leaving the exponent range.
-    """
-    halves = []
-    for factor in power_of_two_factors(G):
-        root = factor.sqrt()
-        # root = mantissa 2^exponent, so this is 2^exponent exactly.
-        half = root / torch.frexp(root).mantissa
-        halves.append((half, factor / half))
-    (a, b), (c, d) = halves
-    return a * c, b * d
-
-
 def scaled_product(M: Tensor, small: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
     """(first second M) small for two powers of two, without a scaled copy of M.
 
     Args:
         M: (..., m, n).
         small: (..., n, l), its entries far within the exponent range.
-        factors: (first, second), each (..., 1, 1), of ``balanced_factors``: the one scales
-            ``small``, the other the product.
+        factors: (first, second), each (..., 1, 1), of ``power_of_two_factors``: the
+            one scales ``small``, the other the product.
 
     Returns:
         (..., m, l), each column in one piece.

@@ -7,6 +7,7 @@ the rank of M is exceeded, are left out, never filled up with arbitrary ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,8 +22,8 @@ from geometry.errors import (
     require_positive_int,
 )
 from geometry.names import unknown_name
-from geometry.polar import orthogonalize
-from geometry.scaling import balanced_factors, compute_dtype, scaled_product
+from geometry.polar import orthogonalize_scaled
+from geometry.scaling import compute_dtype, power_of_two_factors, scaled_product
 
 Factors = tuple[Tensor, Tensor]
 
@@ -34,7 +35,7 @@ class Sketch:
     Attributes:
         name: the name that selects it.
         draws: (n, l) -> the shape of the uniform numbers that it takes for one matrix.
-        columns: (M (..., m, n), uniforms, l, factors of ``balanced_factors``) -> Y (..., m, l).
+        columns: (M (..., m, n), uniforms, l, its ``power_of_two_factors``) -> Y (..., m, l).
         source: the paper that defines it.
     """
 
@@ -157,15 +158,24 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
 def _may_lie_below(cutoff: float, R: Tensor) -> Tensor:
     """Of triangular R (..., l, l), whether its least singular value may lie below the cut-off.
 
-    1 / ||R^-1||_F is at most the least, ||R||_F at least the largest, and (sum s^4)^(1/4), which
-    takes a product, is nearer to both. The diagonal alone does not tell: the least singular value
-    can be far below all of it.
+    Of R with ||R||_F = 1 the least is at least |det R| (l - 1)^((l-1)/2): the others multiply to no
+    more than their root mean square to the power l - 1. That tells where l is small. 1 / ||R^-1||_F
+    is at most the least, ||R||_F at least the largest, and (sum s^4)^(1/4), which takes a product,
+    is nearer to both. The diagonal alone does not tell: the least singular value can be far below
+    all of it.
     """
+    l = R.shape[-1]  # noqa: E741
+    diagonal, length = R.diagonal(dim1=-2, dim2=-1), torch.linalg.matrix_norm(R)
+    determinant = (diagonal / length.unsqueeze(-1)).prod(-1).abs_()
+    # Twice, for what the determinant was rounded by. NaN, of a zero matrix, is not larger.
+    above = determinant > 2 * cutoff * math.exp(-(l - 1) / 2 * math.log(max(1, l - 1)))
+    if bool(above.all()):
+        return ~above
     identity = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device).expand_as(R)
     inverse = torch.linalg.solve_triangular(R, identity, upper=True)
-    least, largest = torch.linalg.matrix_norm(inverse).reciprocal(), torch.linalg.matrix_norm(R)
+    least, largest = torch.linalg.matrix_norm(inverse).reciprocal(), length
     # A singular R has an inverse of infinities or NaN, which are not larger.
-    below = ~(least > cutoff * largest)
+    below = ~(above | (least > cutoff * largest))
     if bool(below.any()):
         least, largest = (torch.linalg.matrix_norm(X.mT @ X).sqrt() for X in (inverse, R))
         below &= ~(least.reciprocal() > cutoff * largest)
@@ -218,7 +228,7 @@ def range_basis(
     sketch, count = sketch_named(method), rank + oversampling
     drawn = _drawn(sketch, M, count, generator, uniforms)
     X = M.to(compute_dtype(M.dtype))
-    return _basis(X, balanced_factors(X), sketch, drawn, count, power_iterations, rank_cutoff)
+    return _basis(X, power_of_two_factors(X), sketch, drawn, count, power_iterations, rank_cutoff)
 
 
 def _basis(
@@ -283,13 +293,14 @@ def projected_msign(
     Returns:
         (..., m, n).
     """
-    return _projected(Q, M, balanced_factors(M), method, steps, **parameters)
+    return _projected(Q, M, power_of_two_factors(M), method, steps, **parameters)
 
 
 def _projected(
     Q: Tensor, X: Tensor, factors: Factors, method: str, steps: int | None, **parameters: float
 ) -> Tensor:
-    return Q @ orthogonalize(scaled_product(X.mT, Q, factors).mT, method, steps, **parameters)
+    inner = scaled_product(X.mT, Q, factors).mT
+    return Q @ orthogonalize_scaled(inner, method, steps, **parameters)
 
 
 def low_rank_msign(
@@ -337,7 +348,7 @@ def low_rank_msign(
     drawn = _drawn(sketch, wide, count, generator, uniforms)
     X = wide.to(compute_dtype(M.dtype))
     # Once for both: they take most of the time where matrices are small.
-    factors = balanced_factors(X)
+    factors = power_of_two_factors(X)
     Q = _basis(X, factors, sketch, drawn, count, power_iterations, rank_cutoff)
     factor = _projected(Q, X, factors, orthogonalizer, steps)
     return (factor.mT if tall else factor).to(M.dtype)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ from simulate.cells import Contestant
 from simulate.checkpoint import read_checkpoint, write_checkpoint
 from simulate.fingerprint import fingerprint, name_of
 from simulate.optimizers.member_adamw import MemberAdamW
+from simulate.optimizers.members import keep_members, step_or_leave
 from simulate.schedules import linear_decay
 from simulate.tasks.batches import sample_batches
 from simulate.tasks.convolutional_classifier import ConvolutionalClassifier
 from simulate.tasks.digits import Digits
 from simulate.tasks.image_classifier import ImageClassifier, Perceptron
 from simulate.tasks.images import LabelledImages, Textures
-from simulate.tuning import Protocol, Tuning
+from simulate.training_record import Departure
+from simulate.tuning import Protocol, Tuning, place_of_best
 
 Array = NDArray[np.float64]
 READOUT_RATE = 3e-3
@@ -44,6 +46,7 @@ class ImageStudy:
         batch_size: images of a member in a step.
         network: what is trained.
         recorded: numbers of steps, ascending, after which the validation images' loss is recorded.
+        dtype, device: of images and models, which are drawn on the CPU.
 
     Raises:
         ValueError: numbers below one.
@@ -59,6 +62,8 @@ class ImageStudy:
     data_seed: int = 0
     network: type[Perceptron | ConvolutionalClassifier] = Perceptron
     recorded: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test", "steps", "batch_size"):
@@ -66,40 +71,52 @@ class ImageStudy:
 
     def images(self, part: str) -> LabelledImages:
         """The images of "train", "validation" or "test"."""
-        return _images(self.source, getattr(self, part), self.data_seed, part)
+        drawn = self.source, getattr(self, part), self.data_seed, part
+        return _images(*drawn, self.dtype, self.device)
 
     def model(self, seeds: Sequence[int]) -> ImageClassifier:
         """E members before their first step."""
-        return self.network(self.source.side**2, self.widths, self.source.classes, seeds)
+        sizes = self.source.side**2, self.widths, self.source.classes
+        return self.network(*sizes, seeds, dtype=self.dtype, device=self.device)
 
     def described(self) -> dict[str, Any]:
         """Plain values that differ where studies do."""
         return dataclasses.asdict(self) | {
             "source": [type(self.source).__name__, dataclasses.asdict(self.source)],
             "network": self.network.__name__,
+            "dtype": str(self.dtype),
         }
 
 
 # One study's: to draw them takes a tenth of a training.
 @lru_cache(maxsize=3)
-def _images(source: Textures | Digits, count: int, seed: int, part: str) -> LabelledImages:
-    return source.draw(count, seed=seed, part=part)
+def _images(
+    source: Textures | Digits,
+    count: int,
+    seed: int,
+    part: str,
+    dtype: torch.dtype,
+    device: str,
+) -> LabelledImages:
+    return source.draw(count, seed=seed, part=part).to(dtype=dtype, device=device)
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Of E members after the last step.
+    """Of E members after the last step, on the CPU; NaN from where a member diverged.
 
     Attributes:
         validation, test: (E,) float64, shares of the images that are told right.
         training_loss: (steps, E) float64, in nats, of the batches.
         validation_loss: (T, E) float64, in nats, at the T recorded steps.
+        diverged: by member, when and why it left.
     """
 
     validation: Tensor
     test: Tensor
     training_loss: Tensor
     validation_loss: Tensor
+    diverged: Mapping[int, Departure] = field(default_factory=dict)
 
 
 def train_classifiers(
@@ -111,29 +128,51 @@ def train_classifiers(
     layers' weights step by the contestant, biases and readout by AdamW at 3e-3; all rates follow
     the schedule.
 
+    A member whose gradient or update is not finite, or whose update needs a factorisation that
+    fails, is recorded as diverged and leaves: it costs no more, and the others go on.
+
     Args:
         rates, seeds: one a member; seeds in 0..2^63 - 1.
 
     Raises:
         ValueError: no members, bad rates or seeds.
-        NotFiniteError: a gradient or an update that is not finite.
     """
     for rate in rates:
         require_nonnegative("the rate of a member", rate)
     pixels, labels = study.images("train")
     model = study.model(seeds)
+    lr = torch.tensor(rates, dtype=torch.float64, device=study.device)
     optimizers = [
-        contestant.optimizer(model.weights, torch.tensor(rates, dtype=torch.float64), seeds),
+        contestant.optimizer(model.weights, lr, seeds),
         MemberAdamW(model.others, lr=READOUT_RATE, weight_decay=0.0),
     ]
     groups = [group for each in optimizers for group in each.param_groups]
-    initial = [group["lr"] for group in groups]
+    for group in groups:
+        # torch's name for the rate that a schedule begins from.
+        group["initial_lr"] = group["lr"]
     schedule = linear_decay(study.steps, study.steps // 10)
-    batches = sample_batches(len(pixels), study.batch_size, seeds)
-    losses, recorded = [], []
+    batches = sample_batches(len(pixels), study.batch_size, seeds, study.device)
+    going, diverged = list(range(len(seeds))), dict[int, Departure]()
+    losses = torch.full((study.steps, len(seeds)), torch.nan, dtype=torch.float64)
+    curves = torch.full((len(study.recorded), len(seeds)), torch.nan, dtype=torch.float64)
+    validation, test = torch.full((2, len(seeds)), torch.nan, dtype=torch.float64)
+
+    def leave(reasons: Mapping[int, str]) -> bool:
+        nonlocal going, batches
+        diverged.update({going[place]: Departure(step, why) for place, why in reasons.items()})
+        kept = [place for place in range(len(going)) if place not in reasons]
+        going = [going[place] for place in kept]
+        if kept:
+            for each in optimizers:
+                keep_members(each, torch.tensor(kept))
+            left = [seeds[i] for i in going]
+            batches = sample_batches(len(pixels), study.batch_size, left, study.device)
+        return bool(kept)
+
     for step in range(study.steps + 1):
         if step in study.recorded:
-            recorded.append(_on_images(model, study.images("validation"))[1])
+            found = _on_images(model, study.images("validation"))[1]
+            curves[study.recorded.index(step), going] = found
         if step == study.steps:
             break
         for each in optimizers:
@@ -141,26 +180,35 @@ def train_classifiers(
         chosen = batches.positions(step)
         loss = model.image_losses(pixels[chosen], labels[chosen]).mean(-1)
         loss.sum().backward()
-        losses.append(loss.detach().double())
-        for group, lr in zip(groups, initial, strict=True):
-            group["lr"] = lr * schedule(step)
+        losses[step, going] = loss.detach().double().cpu()
+        # Its graph holds on to the parameters as they are.
+        del loss
+        for group in groups:
+            group["lr"] = group["initial_lr"] * schedule(step)
         for each in optimizers:
-            each.step()
-    validation, test = (_on_images(model, study.images(part))[0] for part in ("validation", "test"))
-    curves = torch.stack(recorded) if recorded else torch.empty(0, len(seeds), dtype=torch.float64)
-    return Scores(validation, test, torch.stack(losses), curves)
+            if going:
+                step_or_leave(each, leave)
+        if not going:
+            break
+    if going:
+        validation[going] = _on_images(model, study.images("validation"))[0]
+        test[going] = _on_images(model, study.images("test"))[0]
+    return Scores(validation, test, losses, curves, diverged)
 
 
 @torch.no_grad()
 def _on_images(model: ImageClassifier, images: LabelledImages) -> tuple[Tensor, Tensor]:
-    """(E,) the share of images whose label has the largest logit, and the mean loss in nats."""
-    right, loss = torch.zeros(2, model.members, dtype=torch.float64)
+    """The share of images whose label has the largest logit, and the mean loss in nats.
+
+    Both (E,) float64 on the CPU.
+    """
+    right, loss = torch.zeros(2, model.members, dtype=torch.float64, device=images.labels.device)
     for pixels, labels in zip(*(part.split(IMAGES_AT_ONCE) for part in images), strict=True):
         logits = model(pixels.expand(model.members, -1, -1))
         right += (logits.argmax(-1) == labels).sum(-1)
         chosen = labels.expand(model.members, -1)[..., None]
         loss -= logits.log_softmax(-1).gather(-1, chosen)[..., 0].double().sum(-1)
-    return right / len(images.labels), loss / len(images.labels)
+    return (right / len(images.labels)).cpu(), (loss / len(images.labels)).cpu()
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +217,7 @@ class ImageCurve:
 
     Attributes:
         rates: (K,) ascending, all that were tried.
-        validation, test: (K, S) accuracies of S seeds.
+        validation, test: (K, S) accuracies of S seeds, NaN where one diverged.
         training_loss: (steps, S) at the best rate.
     """
 
@@ -181,8 +229,11 @@ class ImageCurve:
 
     @property
     def best(self) -> int:
-        """The place of the rate with the highest mean accuracy on the validation images."""
-        return int(self.validation.mean(1).argmax())
+        """The place of the rate with the highest mean accuracy on the validation images.
+
+        A rate at which a member diverged is worse than any other.
+        """
+        return place_of_best(-self.validation)
 
     @property
     def at_edge(self) -> bool:
@@ -249,7 +300,10 @@ def _kept(
     }
     file = store / f"{name_of(made_by)}.images"
     if file.is_file():
-        return Scores(**read_checkpoint(file, made_by, torch.device("cpu")))
+        state = read_checkpoint(file, made_by, torch.device("cpu"))
+        left = {member: Departure(**kept) for member, kept in state["diverged"].items()}
+        return Scores(**{**state, "diverged": left})
     scores = train_classifiers(study, contestant, [rate] * len(seeds), seeds)
-    write_checkpoint(file, made_by, vars(scores))
+    plain = {member: vars(departure) for member, departure in scores.diverged.items()}
+    write_checkpoint(file, made_by, {**vars(scores), "diverged": plain})
     return scores

@@ -44,7 +44,7 @@ def locally_optimal_adaptation(
     zero = LowRankAdaptation(pretrained, rank=rank, layers=layers, scale=scale)
     model = pretrained.model
     inputs, targets = (
-        part.expand(model.members, *part.shape[-2:]) if part.ndim == 2 else part for part in windows
+        part.to(model.embedding.device).expand(model.members, *part.shape[-2:]) for part in windows
     )
 
     def loss() -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +17,7 @@ from torch.optim import Optimizer
 from geometry.errors import require_nonnegative, require_positive, require_positive_int
 from simulate.checkpoint import read_checkpoint, write_checkpoint
 from simulate.optimizers.member_adamw import MemberAdamW
-from simulate.optimizers.members import keep_members
-from simulate.optimizers.not_finite import NotFiniteError
+from simulate.optimizers.members import keep_members, step_or_leave
 from simulate.schedules import Schedule, constant
 from simulate.tasks.adaptation import LowRankAdaptation
 from simulate.tasks.architecture import Architecture
@@ -48,10 +47,10 @@ class EnsembleTraining:
     layers, at each member's rate, and one for the embeddings. All rates are multiplied by the
     schedule.
 
-    A member whose loss, gradient or update is not finite, or whose loss exceeds
-    ``divergence_multiple`` times ln V, is recorded as diverged before it steps, its parameters are
-    put aside, and the ensemble goes on without it: it costs no more, and the others do what they
-    would have done, up to the rounding of batched products.
+    A member whose loss, gradient or update is not finite, whose update needs a factorisation that
+    fails, or whose loss exceeds ``divergence_multiple`` times ln V, is recorded as diverged before
+    it steps, its parameters are put aside, and the ensemble goes on without it: it costs no more,
+    and the others do what they would have done, up to the rounding of batched products.
 
     Args:
         corpus: whose training part is drawn from and whose validation part is evaluated on.
@@ -251,21 +250,18 @@ class EnsembleTraining:
         factor = self._schedule(self.step)
         for group in self._groups():
             group["lr"] = group["initial_lr"] * factor
-        while self.active:
-            try:
-                self._optimizers[0].step()
-            except NotFiniteError as error:
-                # Gradients are finite, so the update is not: it was not made, of any member.
-                if not error.members:
-                    raise
-                self._part(dict.fromkeys(error.members, "the update overflows"), found.tolist())
-                left = [i for i in range(len(found)) if i not in error.members]
-                found = found[left]
-                continue
-            for optimizer in self._optimizers[1:]:
-                optimizer.step()
+
+        def leave(reasons: Mapping[int, str]) -> bool:
+            nonlocal found
+            self._part(reasons, found.tolist())
+            found = found[[place for place in range(len(found)) if place not in reasons]]
+            return bool(self.active)
+
+        for optimizer in self._optimizers:
+            if self.active:
+                step_or_leave(optimizer, leave)
+        if self.active:
             self.step += 1
-            return
 
     def _reasons(self, losses: list[float], sound: list[bool]) -> dict[int, str]:
         """Why members diverged, by their places among the active ones."""
@@ -284,12 +280,12 @@ class EnsembleTraining:
         sums = [p.grad.flatten(1).sum(1) for p in self.model.parameters() if p.grad is not None]
         return torch.isfinite(torch.stack(sums)).all(0)
 
-    def _part(self, reasons: dict[int, str], losses: list[float]) -> None:
+    def _part(self, reasons: Mapping[int, str], losses: list[float]) -> None:
         """Put the members at the places that have reasons aside, and go on with the others."""
         for place, reason in reasons.items():
             parameters = _on_cpu({name: p[place] for name, p in self.model.named_parameters()})
             self.record.diverged[self.active[place]] = Divergence(
-                self.step, losses[place], reason, parameters
+                self.step, reason, losses[place], parameters
             )
         kept = [place for place in range(len(self.active)) if place not in reasons]
         if kept:

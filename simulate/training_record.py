@@ -22,19 +22,28 @@ class Member(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Divergence:
-    """How a member left.
+class Departure:
+    """When and why a member left.
 
     Attributes:
         step: how many steps it had taken.
-        loss: at that step, in nats.
         reason: what was found, in words.
-        parameters: those that had this loss, by name, without the member axis, on the CPU.
     """
 
     step: int
-    loss: float
     reason: str
+
+
+@dataclass(frozen=True)
+class Divergence(Departure):
+    """How a member of a language model's training left.
+
+    Attributes:
+        loss: at that step, in nats.
+        parameters: those that had this loss, by name, without the member axis, on the CPU.
+    """
+
+    loss: float
     parameters: dict[str, Tensor]
 
 

@@ -8,15 +8,23 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
+from tests.elsewhere import elsewhere
+
 torch.set_num_threads(1)
 
-DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+REAL = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-@pytest.fixture(scope="module", params=DEVICES)
-def device(request: pytest.FixtureRequest) -> torch.device:
-    """Each device that this machine has."""
-    return torch.device(request.param)
+@pytest.fixture(params=[*REAL, "elsewhere"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Each device that this machine has, and one that it needs not have."""
+    if request.param == "elsewhere":
+        with elsewhere() as there:
+            yield there
+    else:
+        yield torch.device(request.param)

@@ -149,7 +149,8 @@ def test_the_tensor_example_trains() -> None:
     names: dict[str, Any] = {}
     exec(compile(example, "tasks", "exec"), names)
     assert names["regression"].loss(names["W"]).shape == (2, 3)
-    assert names["curves"].flatten().tolist() == pytest.approx([1.0] * 18)
+    assert names["errors"].held_out.flatten().tolist() == pytest.approx([1.0] * 18)
+    assert names["errors"].diverged == {}
 
 
 def test_the_factorization_example_runs_in_flow_time() -> None:
@@ -176,7 +177,7 @@ def test_the_table_of_optimisers_that_reduce_is_what_is_declared() -> None:
 
 
 def test_the_training_example_trains() -> None:
-    example, _ = blocks(ROOT / "docs" / "training.md", "python")
+    example, *_ = blocks(ROOT / "docs" / "training.md", "python")
     names: dict[str, Any] = {}
     exec(compile(example, "training", "exec"), names)
     record, least = names["record"], names["language"].entropy_rate
@@ -186,11 +187,20 @@ def test_the_training_example_trains() -> None:
     assert least < middle < slow < float(names["language"].context_optima(0)[0])
 
 
+def test_the_example_of_members_that_leave_loses_one(capsys: pytest.CaptureFixture[str]) -> None:
+    _, example, _ = blocks(ROOT / "docs" / "training.md", "python")
+    names: dict[str, Any] = {"torch": torch}
+    exec(compile(example, "training", "exec"), names)
+    assert capsys.readouterr().out.startswith("{1: ")
+    assert len(names["B"]) == len(names["A"]) == 2
+    assert len(names["optimizer"].state) == 2
+
+
 def test_the_fine_tuning_example_goes_on_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    training, example = blocks(ROOT / "docs" / "training.md", "python")
+    training, _, example = blocks(ROOT / "docs" / "training.md", "python")
     # What is made before the first run is all that the second example needs.
     names: dict[str, Any] = {}
     exec(compile(training[: training.index("record =")], "training", "exec"), names)
@@ -233,6 +243,9 @@ def test_the_optimisers_of_the_example_are_judged(
         for name in ("plain_adam", "scaled")
     }
     assert verdicts == {"plain_adam": Verdict.FAILS, "scaled": Verdict.HOLDS}
+    claim = REGISTRY["tensorion.lmo-optimal"]
+    exact = run_claim(claim, "quick", 0, subject=load_subject("my_optimizers:exact_muon"))
+    assert exact.verdict is Verdict.HOLDS
 
 
 @pytest.mark.parametrize(

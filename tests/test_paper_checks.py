@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import paper_checks
-from claims.registry import TIERS
+from claims.registry import DEVICES, DTYPES, TIERS
 from claims.results import Outcome, read_results
 from tests.claims import fakes
 from tests.claims.test_results import edit
@@ -39,13 +39,21 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
 
     def run_claims(
-        claims: Any, tier: str, seed: int, jobs: int, on_outcome: Any, *, on_start: Any, **_: Any
+        claims: Any,
+        tier: str,
+        seed: int,
+        jobs: int,
+        on_outcome: Any,
+        *,
+        on_start: Any,
+        place: Any,
+        **_: Any,
     ) -> tuple[Outcome, ...]:
         outcomes = []
         for claim in claims:
             on_start(claim)
             ran.append(claim.id)
-            outcomes.append(one.run_claim(claim, tier, seed))
+            outcomes.append(one.run_claim(claim, tier, seed, place=place))
             on_outcome(outcomes[-1])
         return tuple(outcomes)
 
@@ -225,6 +233,7 @@ def test_resume_with_nothing_recorded_starts(tmp_path: Path, in_process: list[st
     [
         (("--tier", "full"), "the recorded run has the tier quick; this one would have full"),
         (("--seed", 7), "the recorded run has the seed 0; this one would have 7"),
+        (("--dtype", "float32"), "the recorded run has the dtype own; this one would have float32"),
     ],
 )
 def test_resume_refuses_another_run(
@@ -261,6 +270,9 @@ def test_without_resume_a_damaged_file_is_replaced(tmp_path: Path, in_process: l
     [
         (("--tier", "quik"), "unknown tier 'quik'; expected one of quick, full, paper; "
                              "did you mean 'quick'?"),
+        (("--device", "cudo"), "unknown device 'cudo'; expected one of cpu, cuda; "
+                               "did you mean 'cuda'?"),
+        (("--dtype", "int8"), "unknown dtype 'int8'; expected one of float64, float32"),
         (("--jobs", 0), "--jobs: expected at least 1, got 0"),
         (("--jobs", "two"), "--jobs"),
         (("--only", "fake.pasing"), "did you mean 'fake.passing'?"),
@@ -329,7 +341,7 @@ def test_show_tells_all_of_a_claim(tmp_path: Path, in_process: list[str]) -> Non
     for said in (
         "σᵢ ≤ β² for every mode", "by the law of large numbers", "Nothing is set up",
         "at most .01", "control: wrong law", "By inspection", "HOLDS (",
-        "tier quick, seed 0", "control wrong law: error: 1 > 0.01   MISSED",
+        "tier quick, seed 0, cpu", "control wrong law: error: 1 > 0.01   MISSED",
     ):  # fmt: skip
         assert said in output
     (tmp_path / "results.json").write_text("[]")
@@ -355,12 +367,15 @@ def test_help_and_cheap_usage_errors_import_nothing_heavy() -> None:
 def test_help_is_complete() -> None:
     output = call("--help").output
     for said in ("--only", "--paper", "--tier", "--seed", "--jobs", "--out", "--resume",
-                 "--subject", "VACUOUS", "Examples:", "Exit status", "list", "show"):  # fmt: skip
+                 "--subject", "--device", "--dtype", "VACUOUS", "Examples:", "Exit status",
+                 "list", "show"):  # fmt: skip
         assert said in output
 
 
-def test_the_tiers_are_those_of_the_claims() -> None:
+def test_the_names_are_those_of_the_claims() -> None:
     assert paper_checks.TIERS == TIERS
+    assert paper_checks.DEVICES == DEVICES
+    assert paper_checks.DTYPES == DTYPES
 
 
 def test_an_ascii_terminal_gets_the_formula_as_it_is_written(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from claims.lora_muon.matrices import REFERENCE
 from claims.lora_muon.sizes import SIZES
 from claims.measuring.intervals import mean_with_interval
 from claims.measuring.study import Study, not_here, recorded, told
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, TRAINS_IN, Claim, Evidence, Measurement, Setting
 
 
 def _against_dense(setting: Setting, *, equal_operations: bool) -> Evidence:
@@ -77,5 +77,7 @@ CLAIMS = (
         controls={"equal tokens": control_tokens},
         tiers=SIZES,
         skip=not_here,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
     ),
 )

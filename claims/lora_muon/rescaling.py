@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from claims.lora_muon.matrices import REFERENCE, Make
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, TRAINS_IN, Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair
 from simulate.optimizers import LoRAMuon, Spectron
 from simulate.schedules import linear_decay
@@ -51,7 +51,8 @@ class _Training:
             self._made,
             batch_size=setting["batch"],
             schedule=linear_decay(steps, warmup=steps // 10),
-            dtype=torch.float32,
+            dtype=setting.dtype(torch.float32),
+            device=setting.device,
         )
         _perturb(run, len(self.seeds))
         record = run.run(steps, validate_at=[steps])
@@ -71,7 +72,7 @@ def _perturb(run: EnsembleTraining, first: int) -> None:
         moved = parameter[first:]
         u = torch.finfo(parameter.dtype).eps
         drawn = torch.rand(moved.shape, generator=generator, dtype=torch.float64)
-        moved.mul_(1 + u * (2 * drawn - 1).to(parameter.dtype))
+        moved.mul_(1 + u * (2 * drawn - 1).to(parameter))
 
 
 def _rescaled(setting: Setting, optimizer: Make) -> Evidence:
@@ -142,6 +143,8 @@ CLAIMS = (
         f"{PERTURBED} perturbed runs a seed at c = 3, 9, 27",
         check=check_rescaling,
         seconds=10,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
         controls={"Spectron": control_spectron},
         tiers={
             "quick": {

@@ -213,6 +213,7 @@ CLAIMS = (
         f"1 at r >= {RANK}; dense over it at least {TIMES:g} from {LARGE} on, above 1 below; "
         "memory counted",
         check=check_step_time,
+        stays="it times steps on the CPU",
         seconds=8,
         controls={"LoRA-RITE's core": control_core, "dense Muon": control_dense},
         tiers={

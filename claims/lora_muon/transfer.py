@@ -12,7 +12,7 @@ from claims.lora_muon.contestants import FACTOR_MUON, LORA_MUON, MUON, SPECTRON
 from claims.lora_muon.matrices import REFERENCE
 from claims.lora_muon.sizes import SIZES
 from claims.measuring.study import ADAMW, Study, not_here, recorded, with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, TRAINS_IN, Claim, Evidence, Measurement, Setting
 from simulate.best_rate import BestRate, exponent
 from simulate.cells import Contestant, Line
 from simulate.sweep import Curve
@@ -278,6 +278,8 @@ CLAIMS = (
         controls={"Muon on each factor, c = 9": control_larger_factors},
         tiers=SIZES,
         skip=not_here,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
     ),
     Claim(
         id="lora-muon.rank-2-proxy",
@@ -295,6 +297,8 @@ CLAIMS = (
         controls={"Muon on each factor, c = 9": control_proxy},
         tiers=SIZES,
         skip=not_here,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
     ),
     Claim(
         id="lora-muon.lr-transfer-width-depth",
@@ -312,6 +316,8 @@ CLAIMS = (
         controls={"AdamW": control_adamw},
         tiers=SIZES,
         skip=not_here,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
     ),
     Claim(
         id="lora-muon.best-rate-rescaling",
@@ -326,5 +332,7 @@ CLAIMS = (
         controls={"Muon on each factor": control_factor_muon, "AdamW": control_adamw_rescaled},
         tiers={**SIZES, "full": {**SIZES["full"], "width": 32, "length": 32}},
         skip=not_here,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
     ),
 )

@@ -268,6 +268,7 @@ CLAIMS = (
         f"median's 95% interval of full over low-rank at least {TIMES:g} at l = m / 16 from "
         f"{LARGE} on; upper end below 1 at l = m, at the least size",
         check=check_cost,
+        stays="it times operations on the CPU",
         seconds=8,
         controls={"l = m": control_full_rank, "an iteration uncounted": control_uncounted},
         tiers={

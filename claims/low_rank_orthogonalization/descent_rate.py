@@ -15,7 +15,7 @@ from claims.low_rank_orthogonalization.quadratics import curvatures
 from claims.measuring.draws import gaussian
 from claims.measuring.exponents import exponent
 from claims.measuring.intervals import percentile_interval, resampled_means
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Make, Measurement, Setting
 from simulate.optimizers import LowRankMSGD, keep_members
 from simulate.tasks import NoisyQuadratic
 
@@ -32,6 +32,7 @@ class _Runs:
 
     horizons: tuple[int, ...]
     seeds: tuple[int, ...]
+    device: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,13 +48,13 @@ class _Runs:
     def lengths(self) -> Tensor:
         """K, (E,)."""
         _, problems, seeds = self.shape
-        K = torch.tensor(self.horizons, dtype=torch.float64)
+        K = torch.tensor(self.horizons, dtype=torch.float64, device=self.device)
         return K.repeat_interleave(problems * seeds)
 
     @cached_property
     def start(self) -> Tensor:
         """(E, M, N)."""
-        return self.spread(gaussian(self.seeds, M, N, stream=1))
+        return self.spread(gaussian(self.seeds, M, N, stream=1).to(self.device))
 
     @cached_property
     def curvature(self) -> tuple[Tensor, Tensor]:
@@ -61,32 +62,26 @@ class _Runs:
         made = []
         for X in curvatures(self.seeds, M, N, decades=1):
             both = torch.stack([torch.eye(X.shape[-1]).to(X).expand_as(X), X])
-            made.append(both.flatten(0, 1).repeat(len(self.horizons), 1, 1))
+            made.append(both.flatten(0, 1).repeat(len(self.horizons), 1, 1).to(self.device))
         return made[0], made[1]
 
     def problem(self, members: int) -> NoisyQuadratic:
         """f of the first members."""
         left, right = (X[:members] for X in self.curvature)
         seeds = self.spread(torch.tensor(self.seeds))[:members].tolist()
-        target = torch.zeros(M, N, dtype=torch.float64)
+        target = left.new_zeros(M, N)
         return NoisyQuadratic(target, noise=0.0, seeds=seeds, curvature=(left, right))
 
 
-def _run(runs: _Runs, times: float) -> tuple[Tensor, Tensor]:
+def _run(runs: _Runs, ranks: Sequence[int], times: float) -> tuple[Tensor, Tensor]:
     """Means over the run of ||Q^T G||_* and of ||G||_F, each over its bound, (ranks, E)."""
     f, active = runs.problem(len(runs.lengths)), len(runs.lengths)
-    falls, L = f.loss(runs.start), f.frobenius_smoothness
-    bounds = torch.stack([(2 * falls * L * rank / runs.lengths).sqrt() for rank in RANKS])
-    # sqrt(2 Delta / (L r K)) is the bound over L r.
+    bounds, rates = _bounds_and_rates(runs, ranks)
     groups = [
-        {
-            "params": [nn.Parameter(runs.start.clone())],
-            "rank": rank,
-            "lr": times * bound / (L * rank),
-        }
-        for rank, bound in zip(RANKS, bounds, strict=True)
+        {"params": [nn.Parameter(runs.start.clone())], "rank": rank, "lr": times * rate}
+        for rank, rate in zip(ranks, rates, strict=True)
     ]
-    seeds = runs.spread(torch.tensor(runs.seeds))
+    seeds = runs.spread(torch.tensor(runs.seeds, device=runs.device))
     optimizer = LowRankMSGD(groups, lr=0.0, rank=1, seed=seeds)
     kept, whole = torch.zeros_like(bounds), torch.zeros_like(bounds)
     for step in range(runs.horizons[0]):
@@ -105,26 +100,66 @@ def _run(runs: _Runs, times: float) -> tuple[Tensor, Tensor]:
         # <G, O> is the nuclear norm of Q^T G.
         kept[:, :active] += (G * step_taken).sum((-2, -1)) / rates
         whole[:, :active] += torch.linalg.matrix_norm(G)
-    drawn_from = torch.tensor([N / rank for rank in RANKS])[:, None]
+    return _over_bounds(runs, ranks, bounds, kept, whole)
+
+
+def _run_of_subject(runs: _Runs, subject: Make) -> tuple[Tensor, Tensor]:
+    """The same of any optimiser of matrices, at full rank: ||G||_* and ||G||_F, (1, E)."""
+    bounds, rates = _bounds_and_rates(runs, [M])
+    kept, whole = torch.zeros_like(bounds), torch.zeros_like(bounds)
+    # It knows no members that leave: one horizon after the other, all from the same starts.
+    members = len(runs.lengths) // len(runs.horizons)
+    f = runs.problem(members)
+    for place, horizon in enumerate(runs.horizons):
+        own = slice(place * members, (place + 1) * members)
+        W = nn.Parameter(runs.start[own].clone())
+        optimizer = subject([W], lr=rates[0, own])
+        for _ in range(horizon):
+            W.grad = f.exact_gradient(W.detach())
+            kept[0, own] += torch.linalg.matrix_norm(W.grad, ord="nuc")
+            whole[0, own] += torch.linalg.matrix_norm(W.grad)
+            optimizer.step()
+    return _over_bounds(runs, [M], bounds, kept, whole)
+
+
+def _bounds_and_rates(runs: _Runs, ranks: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """sqrt(2 Delta L r / K) and sqrt(2 Delta / (L r K)), (ranks, E)."""
+    f = runs.problem(len(runs.lengths))
+    rank = runs.lengths.new_tensor(ranks)[:, None]
+    bounds = (2 * f.loss(runs.start) * f.frobenius_smoothness * rank / runs.lengths).sqrt()
+    return bounds, bounds / (f.frobenius_smoothness * rank)
+
+
+def _over_bounds(
+    runs: _Runs, ranks: Sequence[int], bounds: Tensor, kept: Tensor, whole: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sums over the run, as means over their bounds."""
+    drawn_from = bounds.new_tensor([N / rank for rank in ranks])[:, None]
     return kept / runs.lengths / bounds, whole / runs.lengths / (drawn_from * bounds)
 
 
-def _rate(setting: Setting, lengths: Sequence[int], times: float) -> Evidence:
-    runs = _Runs(tuple(sorted(lengths, reverse=True)), tuple(setting.seeds(setting["seeds"])))
-    kept, whole = (x.unflatten(1, runs.shape).flip(1) for x in _run(runs, times))
+def _rate(
+    setting: Setting, lengths: Sequence[int], times: float, subject: Make | None = None
+) -> Evidence:
+    seeds = tuple(setting.seeds(setting["seeds"]))
+    runs = _Runs(tuple(sorted(lengths, reverse=True)), seeds, setting.device)
+    # A subject has full rank; so have the controls that it is judged beside.
+    ranks = RANKS if setting.subject is None else (M,)
+    means = _run(runs, ranks, times) if subject is None else _run_of_subject(runs, subject)
+    kept, whole = (x.unflatten(1, runs.shape).flip(1).cpu() for x in means)
     horizons = np.array(runs.horizons[::-1], dtype=float)
-    means = whole.mean(-1)
+    average = whole.mean(-1)
     upper = percentile_interval(resampled_means(whole.numpy(), setting.seed))[1]
     measurements = [
         Measurement("mean of ||Q^T G||_* over its bound, largest run", float(kept.max()), "<=", 1),
         Measurement("mean of ||G||_F over its bound, upper end", float(upper.max()), "<=", 1),
     ]
     remarks = []
-    for i, rank in enumerate(RANKS):
+    for i, rank in enumerate(ranks):
         remarks.append(
             f"r = {rank}: ||Q^T G||_* over its bound from {float(kept[i].min()):.3f} to "
-            f"{float(kept[i].max()):.3f}, ||G||_F from {float(means[i].min()):.3f} to "
-            f"{float(means[i].max()):.3f}"
+            f"{float(kept[i].max()):.3f}, ||G||_F from {float(average[i].min()):.3f} to "
+            f"{float(average[i].max()):.3f}"
         )
         for j, problem in enumerate(PROBLEMS):
             # Their bounds fall as K^-1/2.
@@ -144,7 +179,7 @@ def _rate(setting: Setting, lengths: Sequence[int], times: float) -> Evidence:
                 f"r = {rank}, {problem}: exponent of ||Q^T G||_* {found}, of ||G||_F {of_whole}"
             )
     arrays = {
-        "horizons": horizons, "ranks": np.array(RANKS), "kept": kept.numpy(),
+        "horizons": horizons, "ranks": np.array(ranks), "kept": kept.numpy(),
         "whole": whole.numpy(), "problems": np.array(PROBLEMS),
     }  # fmt: skip
     return Evidence(tuple(measurements), arrays, tuple(remarks))
@@ -163,8 +198,11 @@ def check_rate(setting: Setting) -> Evidence:
     problem a step of rank r is worth just what is said, so the first bound is attained but for what
     f is at the end; on the curved one the share of the bound still grows where runs are too short
     to come to rest, at r = 1 most, and its exponent is told and not judged.
+
+    Of any optimiser of matrices it is asked at full rank, where ||Q^T G||_* is ||G||_*: whether
+    with these rates its gradients are as small as those of descent along matrix signs have to be.
     """
-    return _rate(setting, setting["horizons"], 1.0)
+    return _rate(setting, setting["horizons"], 1.0, setting.subject)
 
 
 def control_long_steps(setting: Setting) -> Evidence:
@@ -185,10 +223,12 @@ CLAIMS = (
         reference=f"{REFERENCE}, the rate; the constants are derived",
         source="paper",
         setup=f"{M} x {N} quadratics, round and of conditions up to 10 by 10, Gaussian starts, "
-        "r = 8, 3, 1, LowRankMSGD; horizons by octaves",
+        "r = 8, 3, 1, LowRankMSGD; horizons by octaves; full rank for a --subject",
         criterion="in every run below the first bound, on average below the second; exponents in "
         "K, upper ends of 95% intervals over the seeds, at most -1/2 + .08",
         check=check_rate,
+        subject="matrices",
+        devices=DEVICES,
         controls={"steps ten times as long": control_long_steps},
         tiers={
             "quick": {

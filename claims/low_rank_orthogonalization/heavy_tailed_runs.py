@@ -63,8 +63,8 @@ class Method:
     direction: Direction | None
 
 
-def muon(nesterov: bool, orthogonalizer: str = "svd") -> Make:
-    """Full Muon."""
+def muon(nesterov: bool, orthogonalizer: str = "certified") -> Make:
+    """Full Muon. Certified polar factors have an SVD's error in half of its time."""
 
     def make(params: list[nn.Parameter], lr: Tensor, momentum: Tensor, _: Tensor) -> Optimizer:
         return Muon(
@@ -146,7 +146,7 @@ def trajectory_means(
 ) -> dict[str, Means]:
     """Run every method at the orders that are named with it, a part of TAILS in its order."""
     wanted = [a for a in TAILS if any(a in orders for _, orders in methods.values())]
-    seeds, Y = setting.seeds(setting["seeds"]), start_and_target(setting)
+    seeds, Y = setting.seeds(setting["seeds"]), start_and_target(setting).to(setting.device)
     tails = torch.tensor([TAILS[a] for a in wanted], dtype=torch.float64)
     noise = Noise("pareto", tails.repeat_interleave(len(seeds)), scale)
     task = NoisyQuadratic(Y, noise=noise, seeds=[*seeds] * len(wanted))
@@ -198,27 +198,35 @@ class _Ensemble:
         quantity: Quantity,
     ) -> None:
         self.task, self.members, self.quantity = task, members, quantity
-        self.horizons, self.left = torch.tensor(horizons), torch.arange(len(horizons))
-        seeds = torch.tensor(task.seeds[members]).expand(len(horizons), -1).contiguous()
-        self.sums = torch.zeros(seeds.shape, dtype=torch.float64)
-        self.X = nn.Parameter(torch.zeros(*seeds.shape, M, N, dtype=torch.float64))
-        self.optimizer = make([self.X], *rates, seeds)
+        device = task.target.device
+        self.horizons = torch.tensor(horizons, device=device)
+        self.left = torch.arange(len(horizons), device=device)
+        seeds = torch.tensor(task.seeds[members], device=device).expand(len(horizons), -1)
+        # Of all runs, once they are over, and of those that are left.
+        self.sums = task.target.new_zeros(seeds.shape)
+        self.running = torch.zeros_like(self.sums)
+        self.X = nn.Parameter(task.target.new_zeros(*seeds.shape, M, N))
+        lr, momentum = (x.to(device) for x in rates)
+        self.optimizer = make([self.X], lr, momentum, seeds.contiguous())
         self.ends = set(horizons)
 
     def advance(self, step: int) -> None:
         if step in self.ends:
-            keep_members(self.optimizer, (self.horizons[self.left] > step).nonzero().flatten())
-            self.left = self.left[self.horizons[self.left] > step]
+            kept = (self.horizons[self.left] > step).nonzero().flatten()
+            keep_members(self.optimizer, kept)
+            self.sums[self.left] = self.running
+            self.left, self.running = self.left[kept], self.running[kept]
         exact = self.task.exact_gradient(self.X.detach())
         self.X.grad = self.task.with_noise(exact, step, self.members)
         self.optimizer.step()
         momentum = self.optimizer.state[self.X]["momentum_buffer"]
-        self.sums[self.left] += self.quantity(exact, momentum)
+        self.running += self.quantity(exact, momentum)
 
     def means(self, seeds: int) -> Array:
-        """(T, H, S)."""
+        """(T, H, S), when the longest runs are over."""
+        self.sums[self.left] = self.running
         found = (self.sums / self.horizons[:, None]).unflatten(1, (-1, seeds))
-        return np.asarray(found.movedim(1, 0).numpy())
+        return np.asarray(found.movedim(1, 0).cpu().numpy())
 
 
 def _bounds(

@@ -20,7 +20,7 @@ from claims.low_rank_orthogonalization.heavy_tailed_runs import (
     N,
     trajectory_means,
 )
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from simulate.schedules import tail_index_rates
 
 PAPER, REFERENCE = "low-rank", "arXiv 2509.11983"
@@ -236,6 +236,7 @@ CLAIMS = (
         setup=f"{SETUP}; full rank, Gaussian sketches and columns of r = {RANK}",
         criterion=CRITERION,
         check=check_rate,
+        devices=DEVICES,
         seconds=28,
         controls={"SGD": control_sgd, "exponent of finite variance": control_gaussian_exponent},
         tiers={
@@ -262,6 +263,7 @@ CLAIMS = (
         setup=SETUP,
         criterion=CRITERION,
         check=check_unknown,
+        devices=DEVICES,
         seconds=5,
         controls={"SGD": control_unknown_sgd},
         tiers={

@@ -15,7 +15,7 @@ from claims.low_rank_orthogonalization.heavy_tailed_runs import (
 )
 from claims.measuring.exponents import exponent
 from claims.measuring.intervals import heavy_tailed_upper
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 
 SLACK = 0.05
 # A run has so many times 1/g steps; steps of X are so small that noise is nearly all there is.
@@ -102,6 +102,7 @@ CLAIMS = (
         criterion="slope of log error on log g at most .05 below (a-1)/a; mean below the bound "
         "at every g",
         check=check,
+        devices=DEVICES,
         seconds=3,
         controls={"exponent of finite variance": control_gaussian},
         tiers={

@@ -25,7 +25,7 @@ from claims.low_rank_orthogonalization.heavy_tails import (
     known,
     longer,
 )
-from claims.registry import Claim, Evidence, Setting
+from claims.registry import DEVICES, Claim, Evidence, Setting
 
 SCHULZ = "muon"  # Jordan's quintic
 STEPS = 5
@@ -73,6 +73,7 @@ CLAIMS = (
         setup=f"{SETUP}; five steps of Jordan's quintic, Gaussian sketch of {RANK}",
         criterion=CRITERION,
         check=check,
+        devices=DEVICES,
         seconds=16,
         controls={"SGD": control_sgd},
         tiers={

@@ -8,10 +8,11 @@ from concurrent.futures import as_completed
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from claims.measuring.intervals import mean_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, TRAINS_IN, Claim, Evidence, Measurement, Setting
 from simulate.cells import Contestant
 from simulate.classification import ImageCurve, ImageStudy, tune_classifiers
 from simulate.optimizers import LowRankMuon, Muon
@@ -48,6 +49,8 @@ def _curves(setting: Setting, contestants: Sequence[Contestant]) -> list[ImageCu
         **{name: setting[name] for name in ("train", "validation", "test", "steps")},
         widths=(WIDTH, WIDTH),
         batch_size=setting["batch"],
+        dtype=setting.dtype(torch.float32),
+        device=setting.device,
     )
     seeds, means = tuple(setting.seeds(setting["seeds"])), setting.means
     if means.processes > 1:
@@ -194,5 +197,7 @@ CLAIMS = (
             },
         },
         skip=not_here,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
     ),
 )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from claims.low_rank_orthogonalization.quadratics import curvatures
 from claims.measuring.draws import gaussian
 from claims.measuring.intervals import percentile_interval, resampled_means
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from geometry.polar import orthogonalize
 from simulate.optimizers import MatrixOptimizer, Muon
 from simulate.optimizers.descent import descend
@@ -61,22 +61,26 @@ class _Grid:
     cells: tuple[tuple[float, float, float], ...]
     seeds: tuple[int, ...]
     noise: float
+    device: str
 
     def of_cells(self, place: int) -> Tensor:
         """What every member has at that place of its cell, (E,)."""
-        values = torch.tensor([cell[place] for cell in self.cells], dtype=torch.float64)
-        return values.repeat_interleave(len(self.seeds))
+        values = [cell[place] for cell in self.cells]
+        given = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return given.repeat_interleave(len(self.seeds))
 
     def start(self) -> Tensor:
         """(E, M, N)."""
-        return gaussian(self.seeds, M, N, stream=1).repeat(len(self.cells), 1, 1)
+        drawn = gaussian(self.seeds, M, N, stream=1).to(self.device)
+        return drawn.repeat(len(self.cells), 1, 1)
 
     def problem(self) -> NoisyQuadratic:
         """tr X^T A X B / 2 of each seed, noise of ``noise`` an entry."""
         left, right = (
-            X.repeat(len(self.cells), 1, 1) for X in curvatures(self.seeds, M, N, decades=1)
+            X.to(self.device).repeat(len(self.cells), 1, 1)
+            for X in curvatures(self.seeds, M, N, decades=1)
         )
-        target = torch.zeros(M, N, dtype=torch.float64)
+        target = left.new_zeros(M, N)
         seeds = self.seeds * len(self.cells)
         return NoisyQuadratic(target, noise=self.noise, seeds=seeds, curvature=(left, right))
 
@@ -172,14 +176,14 @@ def _contest(setting: Setting, cases: Mapping[str, _Case], told: float) -> Evide
     worst, remarks, arrays = 0.0, [], {"horizons": np.array(horizons)}
     for noise, (name, case) in itertools.product(setting["noises"], cases.items()):
         cells = tuple((g, *pair) for g in setting["rates"] for pair in case.momenta)
-        grid = _Grid(cells, seeds, noise)
+        grid = _Grid(cells, seeds, noise, setting.device)
         W = nn.Parameter(grid.start())
         run = _run(grid, case.make(W, grid), W, max(horizons))
         sigma = told * noise * (M * N) ** 0.5
         ratios = []
         for steps in horizons:
             left, right = (
-                x.unflatten(0, (len(cells), -1)).numpy()
+                x.unflatten(0, (len(cells), -1)).cpu().numpy()
                 for x in (run.norms[:steps].mean(0), _bound(grid, run, steps, sigma))
             )
             # (cells, 3): the estimate and the ends of its interval, seeds resampled in pairs.
@@ -250,6 +254,7 @@ CLAIMS = (
         criterion="nowhere above the bound: upper end of the 95% interval over the seeds, of the "
         "largest ratio on the grid",
         check=check_practical,
+        devices=DEVICES,
         controls={"sigma understated 20 times": control_small_sigma},
         tiers={
             "quick": {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from claims.low_rank_orthogonalization.matrices import REFERENCE
 from claims.measuring.intervals import mean_with_interval
 from claims.measuring.study import ADAMW, Study, not_here, recorded, told
-from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
+from claims.registry import DEVICES, TRAINS_IN, Claim, Evidence, Measurement, Setting, Verdict
 from simulate.cells import Contestant, training_of
 from simulate.optimizers import LowRankMuon, Muon
 from simulate.sweep import Curve
@@ -101,7 +101,10 @@ def _gradient_spectra(study: Study, muon: Curve, rate: float) -> dict[str, NDArr
         # The gradient of the step that was just taken.
         if run.step in wanted:
             matrices = run.model.roles().matrices
-            spectra = [torch.linalg.svdvals(W.grad) for W in matrices if W.grad is not None]
+            # There is no such decomposition in half precision.
+            spectra = [
+                torch.linalg.svdvals(W.grad.double()) for W in matrices if W.grad is not None
+            ]
             found.append(run.for_all(torch.stack(spectra, 1)).numpy())
 
     run.run(steps, progress=look)
@@ -182,5 +185,7 @@ CLAIMS = (
         },
         expected=Verdict.REFUTED,
         skip=not_here,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
     ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor
 from claims.low_rank_orthogonalization.matrices import REFERENCE, nuclear_norm, planted
 from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
 from geometry.polar import msign
-from geometry.scaling import balanced_factors
+from geometry.scaling import power_of_two_factors
 from geometry.sketch import (
     SKETCHES,
     low_rank_msign,
@@ -69,7 +69,7 @@ def _orthonormal(M: Tensor, rank: int, sketch: str, uniforms: Tensor) -> Tensor:
 
 
 def _as_drawn(M: Tensor, rank: int, sketch: str, uniforms: Tensor) -> Tensor:
-    Y = sketch_named(sketch).columns(M, uniforms, rank, balanced_factors(M))
+    Y = sketch_named(sketch).columns(M, uniforms, rank, power_of_two_factors(M))
     return Y / torch.linalg.vector_norm(Y, dim=-2, keepdim=True)
 
 
@@ -87,7 +87,7 @@ def control_as_drawn(setting: Setting) -> Evidence:
 
 
 def _unstabilised(M: Tensor, rank: int, sketch: str, uniforms: Tensor, iterations: int) -> Tensor:
-    Y = sketch_named(sketch).columns(M, uniforms, rank, balanced_factors(M))
+    Y = sketch_named(sketch).columns(M, uniforms, rank, power_of_two_factors(M))
     for _ in range(iterations):
         Y = M @ (M.mT @ Y)
     return torch.linalg.qr(Y).Q

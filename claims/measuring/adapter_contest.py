@@ -121,7 +121,8 @@ def contest(
         protocol: by which every entrant's rate is tuned.
         observe: what is recorded of an ensemble, (E, ...), NaN for members that are gone.
     """
-    key = setting.seed, tuple(setting.sizes.items()), tuple(entrants), protocol, observe
+    sizes = tuple(setting.sizes.items())
+    key = setting.seed, sizes, setting.place, tuple(entrants), protocol, observe
     if key not in _last:
         _last.clear()
         _last[key] = _contest(setting, entrants, protocol, observe)
@@ -173,6 +174,8 @@ def _pretrained(corpus: Corpus, setting: Setting) -> tuple[Pretrained, float]:
         batch_size=setting["batch"],
         schedule=linear_decay(steps, warmup=steps // 10),
         evaluation_tokens=setting["evaluation"],
+        dtype=setting.dtype(torch.float32),
+        device=setting.device,
     )
     record = run.run(steps, validate_at=[steps])
     if record.diverged:
@@ -228,6 +231,8 @@ class _FineTuning:
             batch_size=self.setting["batch"],
             schedule=linear_decay(steps, warmup=steps // 10),
             evaluation_tokens=self.setting["evaluation"],
+            dtype=self.setting.dtype(torch.float32),
+            device=self.setting.device,
         )
         observed = []
         for step in self.recorded.tolist():

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,7 +45,13 @@ class Study:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.corpus = _corpus(setting)
-        self.recipe = Recipe(self.corpus, setting["batch"], evaluation_tokens=VALIDATION_CHARACTERS)
+        self.recipe = Recipe(
+            self.corpus,
+            setting["batch"],
+            evaluation_tokens=VALIDATION_CHARACTERS,
+            dtype=setting.dtype(torch.float32),
+            device=setting.device,
+        )
         self.base = Architecture(
             len(self.corpus.vocabulary),
             length=setting["length"],

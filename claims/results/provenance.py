@@ -5,17 +5,21 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from claims.registry import Verdict
+from claims.registry import HERE, Place, Verdict
 from claims.results.recorded import Recorded, Results
 
 PACKAGES = ("torch", "numpy", "scipy", "numba", "sympy", "matplotlib", "paper-checks")
 HOME = Path(__file__).resolve().parents[2]
+# The dtype of a run in which every claim computes in the one that it is declared for.
+OWN = "own"
+# What later versions added, and what it was before.
+BEFORE = {"dtype": OWN}
 
 
 class OtherRun(ValueError):
@@ -23,9 +27,19 @@ class OtherRun(ValueError):
 
 
 def run_header(
-    tier: str, seed: int, jobs: int, command: str, subject: str | None = None
+    tier: str,
+    seed: int,
+    jobs: int,
+    command: str,
+    subject: str | None = None,
+    place: Place = HERE,
+    gpus: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything that the numbers of a run may depend on."""
+    """Everything that the numbers of a run may depend on.
+
+    ``gpus`` are the names of those that it computes on.
+    """
+    optional = {"subject": subject, "gpus": ", ".join(dict.fromkeys(gpus)) or None}
     return {
         "tier": tier,
         "seed": seed,
@@ -33,9 +47,10 @@ def run_header(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
-        "device": "cpu",
+        "device": place.device,
+        "dtype": place.dtype or OWN,
         "jobs": jobs,
-    } | ({} if subject is None else {"subject": subject})
+    } | {name: value for name, value in optional.items() if value is not None}
 
 
 def resumed(header: dict[str, Any], previous: Results) -> dict[str, Any]:
@@ -43,8 +58,8 @@ def resumed(header: dict[str, Any], previous: Results) -> dict[str, Any]:
 
     Raises OtherRun where the two differ in anything that changes the numbers.
     """
-    for name in ("tier", "seed", "device", "subject", "versions"):
-        before: Any = previous.run.get(name)
+    for name in ("tier", "seed", "device", "dtype", "gpus", "subject", "versions"):
+        before: Any = previous.run.get(name, BEFORE.get(name))
         now: Any = header.get(name)
         if before != now:
             if name == "versions":
@@ -53,6 +68,18 @@ def resumed(header: dict[str, Any], previous: Results) -> dict[str, Any]:
                 now = ", ".join(f"{p} {now.get(p, 'absent')}" for p in changed)
             raise OtherRun(f"the recorded run has the {name} {before}; this one would have {now}")
     return header | {"started": previous.run["started"], "seconds": previous.run["seconds"]}
+
+
+def place_of(run: Mapping[str, Any]) -> str:
+    """Where and in what a run computed, in words: "cpu", or "cuda, bfloat16"."""
+    dtype = run.get("dtype", OWN)
+    return run["device"] if dtype == OWN else f"{run['device']}, {dtype}"
+
+
+def kind(run: Mapping[str, Any]) -> str:
+    """The runs whose results take each other's place: of one tier, device and dtype."""
+    place = place_of(run)
+    return str(run["tier"]) if place == "cpu" else f"{run['tier']}-{place.replace(', ', '-')}"
 
 
 def kept_claims(previous: Results, known: Collection[str]) -> tuple[Recorded, ...]:

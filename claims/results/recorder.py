@@ -14,12 +14,13 @@ from typing import Any
 
 from claims.registry import Verdict
 from claims.results.evidence_file import evidence_name, labelled_arrays, write_arrays
+from claims.results.provenance import kind
 from claims.results.recorded import Earlier, Outcome, Recorded, Results, recorded
 from claims.results.schema import SCHEMA, decode, decode_run, encode
 from claims.results.strict_json import ResultsError, read_json, write_json
 
 FILE = "results.json"
-# The last results of a tier that were followed by a run of another one.
+# The last results of a kind, a tier mostly, that were followed by a run of another one.
 ASIDE = "results-{}.json"
 
 
@@ -53,7 +54,7 @@ class Recorder:
         self._out.mkdir(parents=True, exist_ok=True)
         if not self._begun:
             # The old results must not be left to point at the new evidence.
-            set_aside(self._out, str(self._run["tier"]))
+            set_aside(self._out, kind(self._run))
             self._begun = True
         evidence = self._out / evidence_name(written.id)
         if arrays:
@@ -87,7 +88,7 @@ class Recorder:
 
 
 def read_results(out: Path) -> Results:
-    """The results in the folder ``out``, with what skipped claims came to in runs of other tiers.
+    """The results in the folder ``out``, with what skipped claims came to in runs of other kinds.
 
     Raises ResultsError, naming the file and what is wrong with it, where it is missing, damaged
     or of another schema.
@@ -107,23 +108,23 @@ def read_results(out: Path) -> Results:
     return Results(results.run, results.claims, earlier)
 
 
-def set_aside(out: Path, tier: str) -> None:
-    """Make room for the results of a run of ``tier``: those of another tier get a name of theirs.
+def set_aside(out: Path, coming: str) -> None:
+    """Make room for the results of a run of a kind: those of another kind get a name of theirs.
 
-    So what a tier can run and another skips is not lost. Damaged results are removed.
+    So what a tier or a device can run and another skips is not lost. Damaged results are removed.
     """
     path = out / FILE
     try:
-        before = str(_read(path).run["tier"])
+        before = kind(_read(path).run)
     except ResultsError:
         path.unlink(missing_ok=True)
         return
-    if before == tier:
+    if before == coming:
         path.unlink()
     else:
         path.replace(out / ASIDE.format(before))
-    # Of one tier the newest results are there, once.
-    (out / ASIDE.format(tier)).unlink(missing_ok=True)
+    # Of one kind the newest results are there, once.
+    (out / ASIDE.format(coming)).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Results:

@@ -58,8 +58,8 @@ def decode_run(node: Node) -> dict[str, Any]:
         node[name].text()
     for name in ("finished", "commit"):
         node[name].optional_text()
-    if "subject" in node.names():
-        node["subject"].text()
+    for name in {"subject", "dtype", "gpus"} & {*node.names()}:
+        node[name].text()
     for name in ("seed", "jobs"):
         node[name].integer()
     node["seconds"].number()

@@ -23,7 +23,7 @@ from claims.measuring.adapter_contest import (
 )
 from claims.measuring.intervals import Array, mean_with_interval
 from claims.measuring.tuned import Tuned, steps_to
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, TRAINS_IN, Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair
 from simulate.optimizers import Riemannion, RiemannLoRA
 from simulate.training import EnsembleTraining
@@ -233,5 +233,7 @@ CLAIMS = (
             },
         },
         skip=not_here,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
     ),
 )  # fmt: skip

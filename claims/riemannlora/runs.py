@@ -6,7 +6,7 @@ here are its A and B^T, and C is its M^-1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import torch
@@ -22,12 +22,12 @@ from simulate.optimizers import (
     LoRARiteCore,
     MemberAdamW,
     MemberSGD,
-    NotFiniteError,
     Riemannion,
     RiemannLoRA,
     ScaledGD,
     Spectron,
     keep_members,
+    step_or_leave,
 )
 
 M, N, R = 40, 30, 4
@@ -115,19 +115,22 @@ def products(
 
 def _stepped(optimizer: torch.optim.Optimizer, pair: Pair, target: Tensor, going: Tensor) -> Tensor:
     """Those that go on after a step, which the others have left."""
-    while len(going):
-        B, A = pair
-        b, a = B.detach(), A.detach()
-        G = b @ a - target[going]
-        B.grad, A.grad = G @ a.mT, b.mT @ G
-        try:
-            optimizer.step()
-            break
-        except NotFiniteError as error:
-            kept = [place for place in range(len(going)) if place not in error.members]
-            going = going[kept]
-            if kept:
-                keep_members(optimizer, torch.tensor(kept))
+    if not len(going):
+        return going
+    B, A = pair
+    b, a = B.detach(), A.detach()
+    G = b @ a - target[going]
+    B.grad, A.grad = G @ a.mT, b.mT @ G
+
+    def leave(reasons: Mapping[int, str]) -> bool:
+        nonlocal going
+        kept = [place for place in range(len(going)) if place not in reasons]
+        going = going[kept]
+        if kept:
+            keep_members(optimizer, torch.tensor(kept))
+        return bool(kept)
+
+    step_or_leave(optimizer, leave)
     return going
 
 

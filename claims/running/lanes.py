@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from claims.registry import Claim
+from claims.registry import HERE, Claim, Place
 from claims.results.recorded import Outcome
 from claims.running.worker import serve
 
@@ -24,23 +24,33 @@ class LaneDied(Exception):
 
 
 class Lane:
-    """A worker process. ``connection`` becomes readable when it has an answer, or has died."""
+    """A worker process. ``connection`` becomes readable when it has an answer, or has died.
 
-    def __init__(self, registry: str, subject: str | None = None) -> None:
+    ``gpu`` is the number of the one that it computes on, among those that this process sees.
+    """
+
+    def __init__(self, registry: str, subject: str | None = None, gpu: int | None = None) -> None:
+        self.gpu = gpu
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         # No daemon, for those may have no processes of their own. It ends with this process anyway.
-        self._process = context.Process(target=serve, args=(theirs, registry, subject))
+        self._process = context.Process(target=serve, args=(theirs, registry, subject, gpu))
         self._process.start()
         theirs.close()
 
     def start(
-        self, claim: Claim, tier: str, seed: int, store: Path | None = None, processes: int = 1
+        self,
+        claim: Claim,
+        tier: str,
+        seed: int,
+        store: Path | None = None,
+        processes: int = 1,
+        place: Place = HERE,
     ) -> None:
         """Have ``claim`` run. Only its id travels: functions need not pickle."""
         # A process that died while it was idle is found out, like any other, in ``answer``.
         with suppress(BrokenPipeError):
-            self.connection.send((claim.id, tier, seed, store, processes))
+            self.connection.send((claim.id, tier, seed, store, processes, place))
 
     def answer(self, claim: Claim) -> Outcome | float:
         """What came of ``claim``, or the share of it that is done.
@@ -62,14 +72,15 @@ class Lane:
 
 
 @contextmanager
-def standing_lanes(count: int, registry: str) -> Iterator[list[Lane]]:
+def standing_lanes(count: int, registry: str, gpus: int = 0) -> Iterator[list[Lane]]:
     """Lanes that load the registry while the caller does, instead of after it.
 
     :func:`claims.running.many.run_claims` takes what it needs of them; all end with the block.
+    ``gpus`` are shared out among them.
     """
     lanes: list[Lane] = []
     try:
-        lanes.extend(Lane(registry) for _ in range(count))
+        lanes.extend(Lane(registry, gpu=i % gpus if gpus else None) for i in range(count))
         yield list(lanes)
     finally:
         for lane in lanes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import cast
 
-from claims.registry import Claim, Verdict
+from claims.registry import HERE, Claim, Place, Verdict
 from claims.results import Outcome
 from claims.running.lanes import Lane, LaneDied
 
@@ -32,6 +32,8 @@ def run_claims(
     store: Path | None = None,
     subject: str | None = None,
     standing: Sequence[Lane] = (),
+    place: Place = HERE,
+    gpus: int = 0,
 ) -> tuple[Outcome, ...]:
     """Run ``claims`` and return their outcomes in the order given.
 
@@ -45,10 +47,13 @@ def run_claims(
     shared out among them, as processes of their own.
     ``subject`` names the optimiser under test, which every worker loads.
     ``standing`` are lanes of that registry and subject, which are put to work first.
+    ``place`` is where they run, and in what dtype; ``gpus``, how many this process sees, are shared
+    out among the workers, and claims then have no further processes.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
-    processes = max(1, jobs // max(1, len(claims)))
+    # A worker sees one GPU, which further processes would only have to share.
+    processes = 1 if gpus else max(1, jobs // max(1, len(claims)))
     costs = expected_seconds or {claim.id: claim.seconds for claim in claims}
     waiting = deque(sorted(claims, key=lambda c: costs.get(c.id, float("inf")), reverse=True))
     outcomes: dict[str, Outcome] = {}
@@ -58,14 +63,14 @@ def run_claims(
 
     def start_next(lane: Lane) -> None:
         claim = waiting.popleft()
-        lane.start(claim, tier, seed, store, processes)
+        lane.start(claim, tier, seed, store, processes, place)
         running[lane.connection] = lane, claim, time.perf_counter()
         on_start(claim)
 
     try:
         while waiting or running:
             while waiting and len(lanes) < jobs:
-                lane = idle.popleft() if idle else Lane(registry, subject)
+                lane = idle.popleft() if idle else Lane(registry, subject, _freest(lanes, gpus))
                 lanes.add(lane)
                 start_next(lane)
             for ready in wait(list(running)):
@@ -89,6 +94,12 @@ def run_claims(
         for lane in lanes:
             lane.stop()
     return tuple(outcomes[claim.id] for claim in claims)
+
+
+def _freest(lanes: Collection[Lane], gpus: int) -> int | None:
+    """The GPU that the fewest lanes compute on; None where there are none."""
+    taken = Counter(lane.gpu for lane in lanes)
+    return min(range(gpus), key=lambda gpu: taken[gpu], default=None)
 
 
 def _died(claim: Claim, ending: str, seconds: float) -> Outcome:

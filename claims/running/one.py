@@ -4,34 +4,53 @@ from __future__ import annotations
 
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from claims.registry import ALONE, Check, Claim, Evidence, Make, Means, Setting, Verdict, judge
+from claims.registry import (
+    ALONE,
+    HERE,
+    Check,
+    Claim,
+    Evidence,
+    Make,
+    Means,
+    Place,
+    Setting,
+    Verdict,
+    judge,
+)
 from claims.results import Outcome
 
 
 def run_claim(
-    claim: Claim, tier: str, seed: int, means: Means = ALONE, subject: Make | None = None
+    claim: Claim,
+    tier: str,
+    seed: int,
+    means: Means = ALONE,
+    subject: Make | None = None,
+    place: Place = HERE,
 ) -> Outcome:
     """Ask whether ``claim`` is to be skipped, run its check and every control, and judge.
 
     Whatever is raised on the way becomes the verdict ERROR, with what was measured up to there.
-    The numbers depend on the claim, the tier and the seed alone. ``means.progress`` is told shares
-    of the whole, of which check and controls are equal parts.
+    The numbers depend on the claim, the tier, the seed and the place alone. ``means.progress`` is
+    told shares of the whole, of which check and controls are equal parts.
     """
     start = time.perf_counter()
     evidence: Evidence | None = None
     controls: dict[str, Evidence] = {}
     trace = None
     try:
-        setting = claim.setting(tier, seed, means, subject)
-        skipped = claim.skip(setting)
+        setting = claim.setting(tier, seed, means, subject, place)
+        skipped = claim.unfit(place) or claim.skip(setting)
         if skipped is not None:
             verdict, reason = Verdict.SKIPPED, skipped
         else:
@@ -58,7 +77,8 @@ def _part(setting: Setting, done: int, parts: int) -> Setting:
 
 
 def _take(check: Check, setting: Setting) -> Evidence:
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    alike = _the_same_sums() if setting.device == "cuda" else nullcontext()
+    with _one_thread(), torch.random.fork_rng(devices=[]), alike:
         # Claims draw from their own generators; should one use the global one by mistake, its
         # numbers must still not depend on what ran before.
         torch.manual_seed(setting.seed)
@@ -85,3 +105,28 @@ def _one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _the_same_sums() -> Iterator[None]:
+    """On a GPU: sums in one order wherever torch has such a kernel, and float32 in full.
+
+    Without it convolutions round their input to ten bits, and what is scattered is added as it
+    comes.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    settings: Any = torch.utils.deterministic
+    fills = settings.fill_uninitialized_memory
+    rounded = torch.backends.cudnn.allow_tf32
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    settings.fill_uninitialized_memory = False
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have a deterministic implementation")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+        settings.fill_uninitialized_memory = fills
+        torch.backends.cudnn.allow_tf32 = rounded

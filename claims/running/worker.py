@@ -21,16 +21,21 @@ THREAD_VARIABLES = (
 )
 
 
-def serve(connection: Connection, registry: str, subject: str | None = None) -> None:
+def serve(
+    connection: Connection, registry: str, subject: str | None = None, gpu: int | None = None
+) -> None:
     """Run the claims whose ids come in, and send back every field of the outcome but the claim.
 
     Before it come the shares of the claim's work that are done, as floats. ``subject`` names the
-    optimiser under test.
+    optimiser under test. ``gpu`` is the number of the only one that this process, and those that it
+    starts, are to see.
     """
     # Ctrl-C reaches the whole process group; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    if gpu is not None:
+        os.environ.update(_seeing(gpu))
     from claims.registry import Means
     from claims.running.one import run_claim
     from claims.selection import load_registry
@@ -40,10 +45,17 @@ def serve(connection: Connection, registry: str, subject: str | None = None) -> 
     tested = None if subject is None else load_subject(subject)
     while True:
         try:
-            identifier, tier, seed, store, processes = connection.recv()
+            identifier, tier, seed, store, processes, place = connection.recv()
         except (EOFError, OSError):
             return
         means = Means(store, processes, connection.send)
-        fields = dict(vars(run_claim(claims[identifier], tier, seed, means, tested)))
+        fields = dict(vars(run_claim(claims[identifier], tier, seed, means, tested, place)))
         del fields["claim"]
         connection.send(fields)
+
+
+def _seeing(gpu: int) -> dict[str, str]:
+    """Variables that CUDA reads when it begins: one GPU, and products that round one way."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    chosen = seen.split(",")[gpu] if seen else str(gpu)
+    return {"CUDA_VISIBLE_DEVICES": chosen, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from claims.measuring.intervals import Array
 from claims.measuring.tuned import Tuned, tuned
@@ -75,6 +76,11 @@ def run_in(arena: Arena, contestants: Mapping[str, Contestant]) -> dict[str, Ran
 
         found = tuned(protocol, partial(losses_and_curves, contestant=contestant))
         off = arena.train(contestant, (found.rate / OFF, found.rate * OFF))[..., -1]
+        if not np.isfinite(off).all():
+            raise ArithmeticError(
+                f"{name}: runs half a decade beside the best rate, {found.rate:g}, are expected to "
+                f"last; {np.isnan(off).sum()} of {off.size} diverged"
+            )
         ran[name] = Ran(found, off)
     return ran
 
@@ -89,6 +95,8 @@ def regression(setting: Setting, shape: tuple[int, ...], ranks: tuple[int, ...])
         noise=0.1,
         condition=100.0,
         batch_size=64,
+        dtype=setting.dtype(torch.float64),
+        device=setting.device,
     )
     return _of_tensors(setting, task, Entries(), (0.003, 0.01, 0.03, 0.1))
 
@@ -97,7 +105,15 @@ def completion(
     setting: Setting, shape: tuple[int, ...], ranks: tuple[int, ...], trained: tuple[int, ...]
 ) -> Arena:
     """A fifth of the entries, noise .05; a core and factors of greater ranks are trained."""
-    task = TensorCompletion(shape, ranks, setting.seeds(setting["seeds"]), share=0.2, noise=0.05)
+    task = TensorCompletion(
+        shape,
+        ranks,
+        setting.seeds(setting["seeds"]),
+        share=0.2,
+        noise=0.05,
+        dtype=setting.dtype(torch.float64),
+        device=setting.device,
+    )
     return _of_tensors(setting, task, Tucker(trained), (0.03, 0.1, 0.3, 1.0))
 
 
@@ -107,6 +123,7 @@ def digits(setting: Setting, widths: tuple[int, ...]) -> Arena:
     study = ImageStudy(
         Digits(), train=997, validation=400, test=400, widths=widths, steps=setting["steps"],
         batch_size=32, network=ConvolutionalClassifier, recorded=tuple(steps.tolist()),
+        dtype=setting.dtype(torch.float32), device=setting.device,
     )  # fmt: skip
 
     def train(contestant: Contestant, rates: tuple[float, ...]) -> Array:
@@ -123,9 +140,10 @@ def _of_tensors(
     steps = _recorded(setting)
 
     def train(contestant: Contestant, tried: tuple[float, ...]) -> Array:
-        return train_tensors(
+        errors = train_tensors(
             task, contestant, tried, steps=setting["steps"], recorded=steps.tolist(), model=model
-        ).numpy()
+        )
+        return errors.held_out.numpy()
 
     return Arena(train, steps, rates)
 

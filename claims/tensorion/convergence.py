@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from claims.measuring.intervals import Array, geometric_mean_with_interval, mean_with_interval
 from claims.measuring.tuned import steps_to
-from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
+from claims.registry import DEVICES, TRAINS_IN, Claim, Evidence, Measurement, Setting, Verdict
 from claims.tensorion.arenas import Arena, Ran, completion, digits, regression, run_in
 from simulate.cells import Contestant
 from simulate.optimizers import MemberAdamW, Muon, Tensorion
@@ -230,5 +230,7 @@ CLAIMS = (
         },
         expected=Verdict.REFUTED,
         skip=not_here,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
     ),
 )  # fmt: skip

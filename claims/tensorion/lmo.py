@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from claims.measuring.draws import gaussian
 from claims.registry import Claim, Evidence, Measurement, Setting
 from claims.tensorion.hull import Hull
 from claims.tensorion.tensors import (
+    ALONG_THE_LMO,
+    MATRICES,
     PAPER,
     RECONSTRUCTED,
+    first_step,
     inner,
     nuclear_norms,
     rotations,
     spectral_norms,
 )
 from geometry.polar import msign
-from geometry.tensor import online_unfolding, tensor_lmo
+from geometry.tensor import online_unfolding
 from geometry.unfolding import (
     distinct_unfoldings,
     fold,
@@ -30,7 +34,7 @@ from geometry.unfolding import (
     unfolded_shape,
     unfoldings,
 )
-from simulate.optimizers import MemberAdamW
+from simulate.optimizers import MemberAdamW, Tensorion
 
 Array = NDArray[np.float64]
 SHAPES = ((2, 3, 4), (3, 3, 3), (3, 2, 2, 2))
@@ -46,9 +50,9 @@ def _gap(values: Array, best: Array) -> Measurement:
     return Measurement(GAP, float(np.abs(values / best - 1).max()), "<=", SOLVED)
 
 
-def _gradients(setting: Setting) -> list[tuple[Hull, Tensor]]:
+def _gradients(setting: Setting, shapes: Sequence[tuple[int, ...]]) -> list[tuple[Hull, Tensor]]:
     seeds = setting.seeds(setting["seeds"])
-    return [(Hull(shape), gaussian(seeds, *shape)) for shape in SHAPES]
+    return [(Hull(shape), gaussian(seeds, *shape)) for shape in shapes]
 
 
 def _optima(hull: Hull, G: Tensor) -> Array:
@@ -62,11 +66,16 @@ def check_lmo(setting: Setting) -> Evidence:
     The convex program knows neither: max <G, sum Y_tau> over ||Y_tau||_2 <= t_tau, sum t_tau <= 1,
     solved as a semidefinite one. <G, S> is taken entry by entry, and S lies in the hull because it
     lies in one of the balls.
+
+    S is a step of the optimiser with rate 1 from W = 0. A matrix has one unfolding, so of an
+    optimiser of matrices it is asked whether its step is the polar factor.
     """
+    shapes = SHAPES if setting.subject is None else MATRICES
     values, best, sizes, shares, rivals, extremes = [], [], [], [], [], []
-    for number, (hull, G) in enumerate(_gradients(setting)):
+    for number, (hull, G) in enumerate(_gradients(setting, shapes)):
         order = len(hull.shape)
-        S = tensor_lmo(G, order)
+        make = setting.optimizer(Tensorion, order=order, **ALONG_THE_LMO)
+        S = first_step(make, G)
         values.append(inner(G, S).numpy())
         best.append(_optima(hull, G))
         sizes.append(spectral_norms(S, order).amin(0).numpy())
@@ -80,7 +89,7 @@ def check_lmo(setting: Setting) -> Evidence:
             Measurement(UNIT, float(np.max(sizes)) - 1, "<=", 1e-12),
         ),
         {
-            "shapes": np.array([" x ".join(map(str, shape)) for shape in SHAPES]),
+            "shapes": np.array([" x ".join(map(str, shape)) for shape in shapes]),
             "unfoldings": np.stack(shares),
             "max_norm": np.stack(rivals),
             "best_extremes": np.stack([values.max(0) for values in extremes]),
@@ -124,7 +133,7 @@ def _values_of_extremes(G: Tensor, seed: int, count: int) -> Array:
 def _control(setting: Setting, value: Callable[[int, Hull, Tensor], Array]) -> Evidence:
     found = [
         (value(number, hull, G), _optima(hull, G))
-        for number, (hull, G) in enumerate(_gradients(setting))
+        for number, (hull, G) in enumerate(_gradients(setting, SHAPES))
     ]
     values, best = (np.stack(x) for x in zip(*found, strict=True))
     return Evidence(
@@ -149,9 +158,13 @@ TURNED = ((5, 6, 7), (8, 4, 3, 3), (3, 3, 3, 3))
 TURN = "||LMO(Q . G) - Q . LMO(G)||_F over round-off, largest"
 
 
-def _turned(setting: Setting, direction: Callable[[Tensor], Tensor]) -> Evidence:
+def _turned(
+    setting: Setting,
+    direction: Callable[[Tensor], Tensor],
+    shapes: Sequence[tuple[int, ...]] = TURNED,
+) -> Evidence:
     seeds, worst, absolute = setting.seeds(setting["seeds"]), [], []
-    for shape in TURNED:
+    for shape in shapes:
         order, G = len(shape), gaussian(seeds, *shape)
         axes = rotations(seeds, shape, stream=10)
         difference = direction(mode_products(G, axes)) - mode_products(direction(G), axes)
@@ -162,7 +175,7 @@ def _turned(setting: Setting, direction: Callable[[Tensor], Tensor]) -> Evidence
         worst.append(float((error / bounds.gather(0, place[None])[0]).max()))
         absolute.append(float(difference.abs().max()))
     told = ", ".join(
-        f"{' x '.join(map(str, shape))}: {x:.1e}" for shape, x in zip(TURNED, absolute, strict=True)
+        f"{' x '.join(map(str, shape))}: {x:.1e}" for shape, x in zip(shapes, absolute, strict=True)
     )
     return Evidence(
         (Measurement(TURN, max(worst), "<=", 1.0),), remarks=(f"entries differ by {told} at most",)
@@ -181,20 +194,20 @@ def check_turned(setting: Setting) -> Evidence:
     """Turned by an orthogonal Q_k along every mode, an unfolding becomes P G_tau R with orthogonal
     P and R, Kronecker products of the Q_k. Its singular values are those of G_tau, so the choice of
     tau stays; its polar factor is P U V^T R.
+
+    The direction is a step of the optimiser with rate 1 from W = 0. Of an optimiser of matrices it
+    is asked whether P G R leads to P step R.
     """
-    return _turned(setting, lambda G: tensor_lmo(G, G.ndim - 1))
+
+    def step(G: Tensor) -> Tensor:
+        return first_step(setting.optimizer(Tensorion, order=G.ndim - 1, **ALONG_THE_LMO), G)
+
+    return _turned(setting, step, TURNED if setting.subject is None else MATRICES)
 
 
 def control_adam(setting: Setting) -> Evidence:
     """The first step of Adam, which is taken entry by entry."""
-
-    def first_step(G: Tensor) -> Tensor:
-        W = nn.Parameter(torch.zeros_like(G))
-        W.grad = G.clone()
-        MemberAdamW([W], lr=1.0, weight_decay=0.0).step()
-        return -W.detach()
-
-    return _turned(setting, first_step)
+    return _turned(setting, partial(first_step, partial(MemberAdamW, weight_decay=0.0)))
 
 
 CLAIMS = (
@@ -210,9 +223,10 @@ CLAIMS = (
         reference=RECONSTRUCTED,
         source="paper",
         setup="Gaussian G of 2 x 3 x 4, 3 x 3 x 3, 3 x 2 x 2 x 2; both sides as semidefinite "
-        "programs over the hull, by Clarabel",
+        "programs over the hull, by Clarabel; matrices of 3 x 5, 6 x 6, 7 x 4 for a --subject",
         criterion=f"gap within {SOLVED:g}, the solver's accuracy; S feasible to round-off",
         check=check_lmo,
+        subject="matrices",
         controls={"max-norm ball": control_max_norm, "random extreme points": control_random},
         tiers={"quick": {"seeds": 2, "drawn": 300}, "full": {"seeds": 20, "drawn": DRAWS}},
     ),
@@ -226,9 +240,11 @@ CLAIMS = (
         ),
         reference=RECONSTRUCTED,
         source="derived",
-        setup="Gaussian G of 5 x 6 x 7, 8 x 4 x 3 x 3, 3 x 3 x 3 x 3, Haar axes",
+        setup="Gaussian G of 5 x 6 x 7, 8 x 4 x 3 x 3, 3 x 3 x 3 x 3, Haar axes; matrices of "
+        "3 x 5, 6 x 6, 7 x 4 for a --subject",
         criterion="within 8 max(m, n) u ||G||_F / s_min of the unfolding that is chosen",
         check=check_turned,
+        subject="matrices",
         controls={"Adam": control_adam},
         tiers={"quick": {"seeds": 20}, "full": {"seeds": 500}},
     ),

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from claims.measuring.draws import gaussian
 from geometry.unfolding import unfold, unfoldings
 
 PAPER = "tensorion"
+# Of Tensorion, so that a step is along the LMO; a subject of --subject has options of its own.
+ALONG_THE_LMO: Mapping[str, Any] = MappingProxyType(
+    {"momentum": 0.0, "weight_decay": 0.0, "adjust_lr_fn": "unadjusted"}
+)
+# What a subject is asked of instead of tensors: wide, square, tall.
+MATRICES = ((3, 5), (6, 6), (7, 4))
 REFERENCE = "arXiv 2606.25975"
 RECONSTRUCTED = f"{REFERENCE}; the norm is reconstructed from second-hand descriptions"
 
@@ -35,6 +44,14 @@ def rotations(seeds: Iterable[int], sizes: Sequence[int], stream: int = 0) -> li
         torch.linalg.qr(gaussian(seeds, size, size, stream=stream + place)).Q
         for place, size in enumerate(sizes)
     ]
+
+
+def first_step(make: Callable[..., Optimizer], G: Tensor) -> Tensor:
+    """-W after one step with rate 1 from W = 0 with gradients G (E, n_1, .., n_d)."""
+    W = nn.Parameter(torch.zeros_like(G))
+    W.grad = G.clone()
+    make([W], lr=1.0).step()
+    return -W.detach()
 
 
 def inner(X: Tensor, Y: Tensor) -> Tensor:

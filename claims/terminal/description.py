@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from claims.registry import Check, Claim
+from claims.results.provenance import place_of
 from claims.results.recorded import Recorded, Results
 from claims.terminal.readable import readable
 from claims.terminal.verdict_table import measurement_lines
@@ -30,7 +31,8 @@ def describe(claim: Claim, last: Results | None, otherwise: str, *, unicode: boo
         ("expected", str(claim.expected)),
     ]
     if claim.subject is not None:
-        sections.append(("can be asked of", f"any optimiser of LoRA {claim.subject}, by --subject"))
+        what = "LoRA pairs" if claim.subject == "pairs" else "matrices"
+        sections.append(("can be asked of", f"any optimiser of {what}, by --subject"))
     parts = [f"{name}\n{_indented(text)}" for name, text in sections]
     parts.append(f"derivation\n{_docstring(claim.check)}")
     for name, control in claim.controls.items():
@@ -58,7 +60,7 @@ def _told(run: Mapping[str, Any], claim: Recorded) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     lines = [
         f"{claim.verdict} ({claim.seconds:.1f} s): {claim.reason}",
-        f"run of {run['started']}, tier {run['tier']}, seed {run['seed']}",
+        f"run of {run['started']}, tier {run['tier']}, seed {run['seed']}, {place_of(run)}",
         versions,
         *(f"check: {line}" for line in measurement_lines(claim.measurements)),
         *_control_lines(claim),

@@ -9,9 +9,11 @@ import numpy as np
 import sympy as sp
 import torch
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array
+from claims.registry import Setting
 from claims.uniform_spectral_growth.toy import SINGULAR_VALUES, toy
-from flows import Field, MatrixFactorization, gradient_flow, integrate, spectral_flow
+from flows import Field, MatrixFactorization, gradient_flow, spectral_flow
 from flows.closed_forms import (
     ClosedForm,
     gradient_flow_balanced,
@@ -44,13 +46,15 @@ class Aligned:
     end: float
     l2: float = 0.0
 
-    def largest_error(self, seeds: range, points: int) -> float:
+    def largest_error(self, setting: Setting, seeds: range) -> float:
         """max |d_i(t) - form| over seeds, times and modes; a seed draws target and rotation."""
         problem = toy(seeds[0], l2=self.l2)
         ones = torch.ones(problem.rank, dtype=problem.dtype)
         start = problem.aligned_init(self.b0 * ones, self.a0 * ones, seed=seeds)
-        times = torch.linspace(0.0, self.end, points, dtype=problem.dtype)
-        trajectory = integrate(self.field(problem), start, times, rtol=3e-11, atol=3e-13)
+        times = torch.linspace(0.0, self.end, setting["points"], dtype=problem.dtype)
+        trajectory = integrate_there(
+            setting, self.field(problem), start, times, rtol=3e-11, atol=3e-13
+        )
         predicted = self.form(times.numpy()[:, None], TARGETS)
         return float(np.abs(trajectory.mode_values.numpy() - predicted).max())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.aligned_starts import (
     ALIGNED,
     MISPLACED,
@@ -43,7 +43,7 @@ def _closed_forms(
 ) -> Evidence:
     unproved = [form.name for form in forms if not form.proved]
     seeds = setting.seeds(setting["seeds"])
-    errors = {start.name: start.largest_error(seeds, setting["points"]) for start in starts}
+    errors = {start.name: start.largest_error(setting, seeds) for start in starts}
     worst = max(errors, key=errors.__getitem__)
     return Evidence(
         measurements=(
@@ -74,6 +74,7 @@ CLAIMS = (
         criterion="sympy reduces every residual to 0, and the integrator is within 1e-8 of every "
         "form over its whole trajectory.",
         check=closed_forms,
+        devices=DEVICES,
         seconds=5,
         controls={"gradient flow's form in SpecGF": misplaced_form},
         tiers={"quick": {"seeds": 2, "points": 101}, "full": {"seeds": 16, "points": 1001}},
@@ -91,6 +92,7 @@ CLAIMS = (
         criterion="The lag is never negative and never above its bound or the exact majorant; at "
         "sigma 1, beta 0.01, x0 0.001 it is 0.02096 where x^2 = 1/2.",
         check=lag,
+        devices=DEVICES,
         controls={"c halved and theta to 1": halved_lag_bound},
         tiers={"quick": {"points": 176}, "full": {"points": 1751}},
     ),

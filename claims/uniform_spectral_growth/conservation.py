@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array, slope_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.toy import GAMMA, PAPER, REFERENCE, toy
 from flows import (
     MatrixFactorization,
@@ -90,7 +91,9 @@ def _energy(setting: Setting, unsmoothed: bool) -> Evidence:
     for beta in (0.1, 0.01):
         problem = toy(setting.seed)
         start = problem.lora_init(GAMMA, seed=setting.seeds(setting["seeds"]))
-        path = integrate(spectral_flow(problem, beta), start, _times(setting["times"]))
+        path = integrate_there(
+            setting, spectral_flow(problem, beta), start, _times(setting["times"])
+        )
         B, A = path.factors
         velocity_B, velocity_A = path.field(B, A)
         residual = B @ A - problem.dense_target()
@@ -142,8 +145,8 @@ def _imbalance(setting: Setting, exchanged: bool) -> Evidence:
     times = _times(setting["times"])
     # Conservation is held to 1e-10, so that flow is integrated tightly; the identity is pointwise.
     paths = (
-        integrate(spectral_flow(problem, beta), start, times),
-        integrate(gradient_flow(problem), start, times, rtol=1e-12, atol=1e-13),
+        integrate_there(setting, spectral_flow(problem, beta), start, times),
+        integrate_there(setting, gradient_flow(problem), start, times, rtol=1e-12, atol=1e-13),
     )
     spectral, ordinary = reversed(paths) if exchanged else paths
     measurements = (
@@ -190,8 +193,8 @@ def _root_conservation(setting: Setting, aligned: bool) -> Evidence:
     start = _aligned_starts(problem, seeds) if aligned else problem.gaussian_init(0.1, seed=seeds)
     drifts = []
     for beta in CONSERVATION_BETAS:
-        path = integrate(
-            spectral_flow(problem, beta), start, _times(41, 0.4), rtol=1e-11, atol=1e-12
+        path = integrate_there(
+            setting, spectral_flow(problem, beta), start, _times(41, 0.4), rtol=1e-11, atol=1e-12
         )
         root = root_imbalance(*path.coordinates.factors(path.states))
         drifts.append(torch.linalg.matrix_norm(root - root[:, :1], ord=2).amax(1).numpy())
@@ -259,6 +262,7 @@ CLAIMS = (
         setup="60 x 70, sigma = 5, 4, 3, 2, 1, LoRA start gamma = 1e-3, beta .1 and .01, t to 2.5",
         criterion="error at most 1e-12 of the largest dissipation, along the trajectory",
         check=check_energy,
+        devices=DEVICES,
         controls={"nuclear norm": control_nuclear_norm},
         tiers={"quick": {"seeds": 4, "times": 51}, "full": {"seeds": 32, "times": 201}},
     ),
@@ -276,6 +280,7 @@ CLAIMS = (
         setup="60 x 70, sigma = 5, 4, 3, 2, 1, Gaussian starts of scale .3, beta .03, t to 2.5",
         criterion="residual and drift at most 1e-10",
         check=check_imbalance,
+        devices=DEVICES,
         controls={"laws exchanged": control_exchanged},
         tiers={"quick": {"seeds": 4, "times": 51}, "full": {"seeds": 32, "times": 201}},
     ),
@@ -294,6 +299,7 @@ CLAIMS = (
         criterion="drift at beta 1e-4 at most 1.2e-7; interval of the slope inside 2 +- .1 "
         "over beta <= .01",
         check=check_aligned_conservation,
+        devices=DEVICES,
         controls={"unaligned start": control_unaligned},
         tiers={"quick": {"seeds": 10}, "full": {"seeds": 100}},
     ),

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.toy import PAPER, REFERENCE, SINGULAR_VALUES, toy
-from flows import Field, MatrixFactorization, Trajectory, integrate, spectral_flow
+from flows import Field, MatrixFactorization, Trajectory, spectral_flow
 from flows.closed_forms import shrunk
 from flows.starts import Factors
 
@@ -111,7 +112,8 @@ def _run(
     B, A = start
     scales = torch.tensor(betas, dtype=problem.dtype).repeat_interleave(len(B))
     times = torch.linspace(0.0, 10.0 + setting["betas to run"] * max(betas), 101)
-    trajectory = integrate(
+    trajectory = integrate_there(
+        setting,
         spectral_flow(problem, scales),
         (B.repeat(len(betas), 1, 1), A.repeat(len(betas), 1, 1)),
         times.to(B),
@@ -168,7 +170,7 @@ def decoupled_decay(setting: Setting) -> Evidence:
 def _l2(setting: Setting, seeds: range, field: Field) -> Evidence:
     start = field.problem.gaussian_init(0.1, seeds)
     times = torch.linspace(0.0, setting["end"], setting["points"], dtype=torch.float64)
-    trajectory = integrate(field, start, times, stop_when_converged=False)
+    trajectory = integrate_there(setting, field, start, times, stop_when_converged=False)
     targets = np.array(SINGULAR_VALUES)
     shrunk_targets = shrunk(targets, LAM)
     values = trajectory.singular_values.numpy()
@@ -212,6 +214,7 @@ CLAIMS = (
         criterion="Every run ends within 1e-6 of the global minimum, and L never rises beyond "
         "round-off; the largest norm of the factors is reported.",
         check=global_convergence,
+        devices=DEVICES,
         seconds=5,
         controls={"on a saddle's stable manifold": stable_manifold},
         tiers={
@@ -235,6 +238,7 @@ CLAIMS = (
         "Gaussian starts of scale 0.1.",
         criterion="All singular values within 1e-6 of the shrunk ones, imbalance below 1e-6.",
         check=l2_convergence,
+        devices=DEVICES,
         controls={"decoupled decay": decoupled_decay},
         tiers={"quick": {"seeds": 4, "end": 7.0, "points": 281}, "full": {"seeds": 32}},
     ),

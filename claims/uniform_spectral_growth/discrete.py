@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array, slope_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.arrival_order import increases_with
 from claims.uniform_spectral_growth.toy import (
     ARRIVED,
@@ -19,7 +20,7 @@ from claims.uniform_spectral_growth.toy import (
     SINGULAR_VALUES,
     toy,
 )
-from flows import Field, Trajectory, integrate, orthogonalized_flow, spectral_flow
+from flows import Field, Trajectory, orthogonalized_flow, spectral_flow
 
 ETA = 0.01
 STEPS = 400
@@ -29,9 +30,13 @@ WINDOW = slice(50, 71)
 DRAWN_STEPS = (0.2, 0.1, 0.05, 0.02)
 
 
-def _march(field: Field, start: tuple[Tensor, Tensor], step: float, count: int) -> Trajectory:
+def _march(
+    setting: Setting, field: Field, start: tuple[Tensor, Tensor], step: float, count: int
+) -> Trajectory:
     times = step * torch.arange(count + 1, dtype=torch.float64)
-    return integrate(field, start, times, method="euler", step=step, arrivals=(ARRIVED, 1.0))
+    return integrate_there(
+        setting, field, start, times, method="euler", step=step, arrivals=(ARRIVED, 1.0)
+    )
 
 
 def _rates(path: Trajectory, step: float) -> Array:
@@ -46,12 +51,14 @@ def _exact_polar(field: Field, setting: Setting) -> Evidence:
     x0 = setting["aligned_start"]
     strength = torch.full((problem.rank,), x0, dtype=torch.float64)
     aligned = _march(
-        field, problem.aligned_init(strength, strength, seed=[setting.seed]), ETA, STEPS
+        setting, field, problem.aligned_init(strength, strength, seed=[setting.seed]), ETA, STEPS
     )
     steps = aligned.arrival_times(1.0).numpy()[0] / ETA
     expected = np.array([math.ceil((math.sqrt(sigma) - x0) / ETA) for sigma in TARGETS])
 
-    lora = _march(field, problem.lora_init(GAMMA, seed=setting.seeds(setting["seeds"])), ETA, STEPS)
+    lora = _march(
+        setting, field, problem.lora_init(GAMMA, seed=setting.seeds(setting["seeds"])), ETA, STEPS
+    )
     rates = _rates(lora, ETA)
     tail = torch.cat([aligned.mode_values, lora.mode_values])[:, -100:]
     amplitude = (tail.clamp_min(0.0).sqrt() - problem.singular_values.sqrt()).abs().max()
@@ -80,11 +87,13 @@ def _euler_order(setting: Setting) -> Evidence:
     field = spectral_flow(problem, 0.03)
     start = problem.gaussian_init(0.1, seed=setting.seeds(setting["seeds"]))
     common = torch.tensor([0.5, 1.0, 1.5, 2.0], dtype=torch.float64)
-    flow = integrate(field, start, common, rtol=1e-9, atol=1e-11).products
+    flow = integrate_there(setting, field, start, common, rtol=1e-9, atol=1e-11).products
     steps = np.array(setting["step_sizes"])
     distances = []
     for step in steps:
-        iterates = integrate(field, start, common, method="euler", step=float(step)).products
+        iterates = integrate_there(
+            setting, field, start, common, method="euler", step=float(step)
+        ).products
         distances.append(torch.linalg.matrix_norm(iterates - flow).amax(-1).numpy())
     logs = np.log(np.array(distances))
     slope, interval = slope_with_interval(np.log(steps), logs.T)
@@ -110,10 +119,10 @@ def _drawn(setting: Setting) -> dict[str, Array]:
     roots = np.full((len(DRAWN_STEPS), len(grid), len(TARGETS)), np.nan)
     exact = spectral_flow(problem, 0.0)
     for row, step in zip(roots, DRAWN_STEPS, strict=True):
-        path = _march(exact, start, step, round(3.0 / step))
+        path = _march(setting, exact, start, step, round(3.0 / step))
         every = round(step / 0.01)
         row[::every] = path.mode_values[0].clamp_min(0).sqrt().numpy()
-    flow = integrate(spectral_flow(problem, 0.01), start, torch.from_numpy(grid))
+    flow = integrate_there(setting, spectral_flow(problem, 0.01), start, torch.from_numpy(grid))
     return {
         "drawn_steps": np.array(DRAWN_STEPS),
         "trajectory_times": grid,
@@ -150,7 +159,9 @@ def _settles(setting: Setting, share: float) -> Evidence:
     problem = toy(setting.seed)
     start = problem.lora_init(GAMMA, seed=setting.seeds(setting["seeds"]))
     end = step * round(8.0 / step)
-    path = integrate(spectral_flow(problem, beta), start, [end], method="euler", step=step)
+    path = integrate_there(
+        setting, spectral_flow(problem, beta), start, [end], method="euler", step=step
+    )
     return Evidence((Measurement("largest final loss", float(path.loss.max()), "<=", 1e-24),))
 
 
@@ -170,7 +181,7 @@ def control_above_threshold(setting: Setting) -> Evidence:
 
 def _newton_schulz(field: Field, setting: Setting) -> Evidence:
     start = field.problem.lora_init(GAMMA, seed=setting.seeds(setting["seeds"]))
-    path = _march(field, start, ETA, STEPS)
+    path = _march(setting, field, start, ETA, STEPS)
     rates = _rates(path, ETA)
     spread = rates.max(axis=(1, 2)) - rates.min(axis=(1, 2))
     arrivals = path.arrival_times(ARRIVED).numpy()
@@ -217,6 +228,7 @@ CLAIMS = (
         criterion="rates within .002 of 1; exact step counts; amplitude <= eta; loss within "
         "[eta^2/4, 2 eta^2 sum sigma_i]; interval of the order inside 1 +- .1",
         check=check_specgd,
+        devices=DEVICES,
         controls={"smoothed below its threshold": control_smoothed},
         tiers={
             "quick": {
@@ -239,6 +251,7 @@ CLAIMS = (
         setup="60 x 70, sigma = 5, 4, 3, 2, 1, LoRA start gamma = 1e-3, beta .01, to t = 8",
         criterion="final loss at most 1e-24, 5% below the threshold",
         check=check_threshold,
+        devices=DEVICES,
         controls={"5% above the threshold": control_above_threshold},
         tiers={"quick": {"seeds": 10}, "full": {"seeds": 64}},
     ),
@@ -256,6 +269,7 @@ CLAIMS = (
         "[.5, .7]; Muon without momentum",
         criterion="rates inside [.65, 1.2] and spread by .1 at least; an inversion in every seed",
         check=check_newton_schulz,
+        devices=DEVICES,
         controls={"exact polar factor": control_exact_polar},
         tiers={"quick": {"seeds": 10}, "full": {"seeds": 64}},
     ),

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array, geometric_mean_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.toy import GAMMA, PAPER, REFERENCE, toy
-from flows import Field, MatrixFactorization, gradient_flow, integrate, spectral_flow
+from flows import Field, MatrixFactorization, gradient_flow, spectral_flow
 
 BETA = 0.01
 SIGNAL = (5.0, 4.0, 3.0)
@@ -18,11 +19,13 @@ EXCESS, EXACT = 8, 3
 SPECTRAL_END, GRADIENT_END = 3.0, 12.0
 
 
-def _best_clean_error(field: Field, signal: Tensor, end: float, times: int, seed: int) -> float:
+def _best_clean_error(
+    setting: Setting, field: Field, signal: Tensor, end: float, seed: int
+) -> float:
     """The smallest ||W(t) - signal||_F / ||signal||_F over time: the best stopping time's."""
-    grid = torch.linspace(0.0, end, times, dtype=torch.float64)
+    grid = torch.linspace(0.0, end, setting["times"], dtype=torch.float64)
     start = field.problem.lora_init(GAMMA, seed=[seed])
-    path = integrate(field, start, grid, rtol=1e-6, atol=1e-9)
+    path = integrate_there(setting, field, start, grid, rtol=1e-6, atol=1e-9)
     norm = torch.linalg.matrix_norm
     return float((norm(path.products - signal) / norm(signal)).min())
 
@@ -41,7 +44,7 @@ def _clean_errors(setting: Setting, rank: int) -> Array:
         problem = MatrixFactorization(signal + noise, rank=rank)
         errors.append(
             [
-                _best_clean_error(field, signal, end, setting["times"], seed)
+                _best_clean_error(setting, field, signal, end, seed)
                 for field, end in (
                     (spectral_flow(problem, BETA), SPECTRAL_END),
                     (gradient_flow(problem), GRADIENT_END),
@@ -76,7 +79,7 @@ def check_excess_rank(setting: Setting) -> Evidence:
     problem = toy(setting.seed, rank=EXCESS)
     start = problem.lora_init(GAMMA, seed=setting.seeds(setting["seeds"]))
     grid = torch.linspace(0.0, SPECTRAL_END, 61, dtype=torch.float64)
-    path = integrate(spectral_flow(problem, BETA), start, grid)
+    path = integrate_there(setting, spectral_flow(problem, BETA), start, grid)
     spurious = path.singular_values[..., len(problem.singular_values) :]
     noiseless = Measurement(
         "largest sixth singular value of W, r = 8, rank Y = 5", float(spurious.max()), "<=", 1e-13
@@ -108,6 +111,7 @@ CLAIMS = (
         criterion="sixth singular value at most 1e-13; the interval of the ratio of best clean "
         "errors, SpecGF over GF, above 1.1",
         check=check_excess_rank,
+        devices=DEVICES,
         controls={"rank of the signal": control_exact_rank},
         tiers={
             "quick": {"seeds": 4, "shape": (30, 35), "times": 151},

@@ -15,7 +15,7 @@ from claims.measuring.adapter_contest import (
 )
 from claims.measuring.intervals import Array, geometric_mean_with_interval
 from claims.measuring.tuned import Tuned
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, TRAINS_IN, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.toy import PAPER, REFERENCE
 from simulate.adapter_spectra import adapter_spectra
 from simulate.tuning import Protocol
@@ -157,6 +157,8 @@ CLAIMS = (
         "inside of its grid",
         check=check_finetuning,
         seconds=8,
+        devices=DEVICES,
+        dtypes=TRAINS_IN,
         controls={"AdamW": control_adamw, "SGD": control_sgd},
         tiers={
             "quick": {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array, geometric_mean_with_interval, slope_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.toy import GAMMA, PAPER, REFERENCE, SINGULAR_VALUES, toy
-from flows import Field, MatrixFactorization, Trajectory, gradient_flow, integrate, spectral_flow
+from flows import Field, MatrixFactorization, Trajectory, gradient_flow, spectral_flow
 
 BETAS = (0.03, 0.01, 0.003)
 DEVIATIONS = (5.8e-3, 5.2e-4, 6.9e-5)
@@ -34,7 +35,9 @@ def _equal_rate(fields: dict[float, Field], gamma: float, setting: Setting) -> E
     deviations, measurements = [], []
     for (beta, field), known in zip(fields.items(), DEVIATIONS, strict=True):
         start = field.problem.lora_init(gamma, seed=seeds)
-        deviation = _mode_rate_deviation(integrate(field, start, _window(setting["points"])))
+        deviation = _mode_rate_deviation(
+            integrate_there(setting, field, start, _window(setting["points"]))
+        )
         deviations.append(deviation)
         name = f"largest deviation from the unit rate, beta {beta:g}"
         measurements.append(
@@ -48,7 +51,7 @@ def _equal_rate(fields: dict[float, Field], gamma: float, setting: Setting) -> E
 
     drawn = fields[DRAWN_BETA]
     times = torch.linspace(0.0, 2.5, 251, dtype=torch.float64)
-    path = integrate(drawn, drawn.problem.lora_init(gamma, seed=seeds), times)
+    path = integrate_there(setting, drawn, drawn.problem.lora_init(gamma, seed=seeds), times)
     arrays = {
         "times": times.numpy(),
         "sqrt_mode_values": path.mode_values.clamp_min(0).sqrt().numpy(),
@@ -106,7 +109,7 @@ def _underparametrised(spectral: bool, setting: Setting) -> Evidence:
     def deviation(gamma: float, beta: float) -> Array:
         field = spectral_flow(problem, beta) if spectral else gradient_flow(problem)
         start = problem.lora_init(gamma, seed=seeds)
-        return _singular_rate_deviation(integrate(field, start, window))
+        return _singular_rate_deviation(integrate_there(setting, field, start, window))
 
     coarse, fine = deviation(1e-3, 0.01), deviation(1e-5, 0.01)
     other_beta = deviation(1e-5, 0.003)
@@ -156,7 +159,9 @@ def _alignment(power: int, setting: Setting) -> Evidence:
     )
     times = torch.logspace(-4, -2, 31, dtype=torch.float64)
     start = problem.lora_init(1e-10, seed=setting.seeds(setting["seeds"]))
-    path = integrate(spectral_flow(problem, 1e-13), start, times, rtol=1e-10, atol=1e-18)
+    path = integrate_there(
+        setting, spectral_flow(problem, 1e-13), start, times, rtol=1e-10, atol=1e-18
+    )
     overlap = path.mode_overlaps().abs()
     x = np.log(times.numpy())
     measurements, arrays = [], {"times": times.numpy()}
@@ -207,6 +212,7 @@ CLAIMS = (
         criterion="largest deviation within a factor 2 of 5.8e-3, 5.2e-4, 6.9e-5 at beta .03, .01, "
         ".003; the interval of the log-log slope inside 2 +- .3",
         check=check_equal_rate,
+        devices=DEVICES,
         controls={
             "gradient flow": control_gradient_flow,
             "beta .1, gamma 1e-6": control_still_escaping,
@@ -228,6 +234,7 @@ CLAIMS = (
         "(gamma 1e-3) and 5.6e-4 (1e-5); of the ratio of the two below 100^(-1/6); beta .003 over "
         ".01 within a factor 2",
         check=check_underparametrised,
+        devices=DEVICES,
         controls={"gradient flow": control_underparametrised_gradient_flow},
         tiers={"quick": {"seeds": 32, "points": 5}, "full": {"seeds": 512, "points": 41}},
     ),
@@ -244,6 +251,7 @@ CLAIMS = (
         setup="12 x 14, sigma = 3, 2, 1, r = 2, gamma 1e-10, beta 1e-13, t in [1e-4, 1e-2]",
         criterion="fitted exponents within .003 of -2/3 and -1/2, every seed",
         check=check_alignment,
+        devices=DEVICES,
         controls={"squared error": control_squared_error},
         tiers={"quick": {"seeds": 16}, "full": {"seeds": 100}},
     ),

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array
 from claims.registry import Evidence, Measurement, Setting
-from flows import MatrixFactorization, integrate, spectral_flow
+from flows import MatrixFactorization, spectral_flow
 from flows.closed_forms import lag_bound, lag_majorant, smoothed_lag
 
 THETA = 0.5
@@ -59,7 +60,9 @@ def _lag(
     start = (torch.stack([B for B, _ in lanes]), torch.stack([A for _, A in lanes]))
     times = torch.linspace(0.0, 1.75, setting["points"], dtype=problem.dtype)
     field = spectral_flow(problem, torch.as_tensor(betas))
-    trajectory = integrate(field, start, times, rtol=1e-11, atol=1e-13, arrivals=(1 - THETA,))
+    trajectory = integrate_there(
+        setting, field, start, times, rtol=1e-11, atol=1e-13, arrivals=(1 - THETA,)
+    )
     levels = trajectory.mode_values.numpy()
     x0, beta = starts[:, None, None], betas[:, None, None]
     lags = times.numpy()[:, None] - (np.sqrt(levels) - x0)

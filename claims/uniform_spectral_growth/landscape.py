@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from claims.registry import Claim
+from claims.registry import DEVICES, Claim
 from claims.uniform_spectral_growth.critical_points import critical_points, displaced_points
 from claims.uniform_spectral_growth.near_critical import (
     escape_at_gradient_flows_rate,
@@ -43,6 +43,7 @@ CLAIMS = (
         criterion="The fitted slope of the escape time in ln(1/eps) is within 0.1 % of "
         "beta/|lam| in every case.",
         check=saddle_escape,
+        devices=DEVICES,
         controls={"slope 1/|lam|": escape_at_gradient_flows_rate},
         tiers={"quick": {"offsets": 9, "end": 6.0}, "full": {"offsets": 41}},
     ),
@@ -59,6 +60,7 @@ CLAIMS = (
         criterion="The fitted rate is within 0.1 % of it, and the logarithm of the gradient "
         "within 0.01 of a line.",
         check=local_rate,
+        devices=DEVICES,
         controls={"rank above that of the target": excess_rank_rate},
         tiers={"quick": {"seeds": 3, "points": 801}, "full": {"seeds": 30}},
     ),

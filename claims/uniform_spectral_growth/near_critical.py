@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array
 from claims.registry import Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.saddles import (
@@ -18,7 +19,7 @@ from claims.uniform_spectral_growth.saddles import (
     planted,
 )
 from claims.uniform_spectral_growth.toy import SINGULAR_VALUES
-from flows import MatrixFactorization, integrate, spectral_flow
+from flows import MatrixFactorization, spectral_flow
 
 ESCAPES = ((SWAP, 2), (RANK_TWO, 2), (ZERO, 0))
 ESCAPE_BETAS = (0.1, 0.03)
@@ -55,7 +56,8 @@ def _saddle_escape(setting: Setting, slope: Callable[[float, float], float]) -> 
     start = (torch.stack([B for B, _ in lanes]), torch.stack([A for _, A in lanes]))
     scales = torch.tensor([beta for *_, beta in cases for _ in offsets], dtype=problem.dtype)
     # The offset is a component of its own, so atol, not rtol, must lie below it.
-    trajectory = integrate(
+    trajectory = integrate_there(
+        setting,
         spectral_flow(problem, scales),
         start,
         [setting["end"]],
@@ -140,7 +142,8 @@ def _local_rate(setting: Setting, sigma: tuple[float, ...], rank: int) -> Eviden
         noise = problem.gaussian_init(offset / 100, seeds)
         B, A = (factor + displacement for factor, displacement in zip(near, noise, strict=True))
         grid = torch.linspace(0.0, 40 * beta / gap, setting["points"], dtype=problem.dtype)
-        trajectory = integrate(
+        trajectory = integrate_there(
+            setting,
             spectral_flow(problem, beta),
             (B, A),
             grid,

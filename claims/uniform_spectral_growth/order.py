@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.flowing import integrate_there
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.arrival_order import increases_with
 from claims.uniform_spectral_growth.toy import (
     ARRIVED,
@@ -18,7 +19,7 @@ from claims.uniform_spectral_growth.toy import (
     SINGULAR_VALUES,
     toy,
 )
-from flows import Field, Trajectory, gradient_flow, integrate, spectral_flow
+from flows import Field, Trajectory, gradient_flow, spectral_flow
 from flows.closed_forms import (
     escape_lag,
     gradient_flow_balanced_arrival,
@@ -42,7 +43,7 @@ def predicted_arrivals(beta: float, gamma: float) -> NDArray[np.float64]:
 def _from_lora(field: Field, setting: Setting, end: float) -> Trajectory:
     start = field.problem.lora_init(GAMMA, seed=setting.seeds(setting["seeds"]))
     times = torch.linspace(0.0, end, setting["times"], dtype=torch.float64)
-    return integrate(field, start, times)
+    return integrate_there(setting, field, start, times)
 
 
 def _spectra(trajectory: Trajectory) -> dict[str, NDArray[Any]]:
@@ -106,7 +107,7 @@ def _largest_first(field: Field, end: float, setting: Setting) -> Evidence:
 
     strength = torch.full((len(TARGETS),), setting["balanced_start"], dtype=torch.float64)
     start = field.problem.aligned_init(strength, strength, seed=setting.seed)
-    aligned = integrate(field, start, [end], rtol=1e-10, atol=1e-13)
+    aligned = integrate_there(setting, field, start, [end], rtol=1e-10, atol=1e-13)
     exact = gradient_flow_balanced_arrival(
         ARRIVED * TARGETS, TARGETS, setting["balanced_start"] ** 2
     )
@@ -149,6 +150,7 @@ CLAIMS = (
         setup="60 x 70, sigma = 5, 4, 3, 2, 1, r = 5, LoRA start gamma = 1e-3, beta .03 and .01",
         criterion="every seed in order; median arrivals at beta .01 within .02 of the prediction",
         check=check_smallest_first,
+        devices=DEVICES,
         controls={"gradient flow": control_gradient_flow},
         tiers={"quick": {"seeds": 16, "times": 301}, "full": {"seeds": 100}},
     ),
@@ -166,6 +168,7 @@ CLAIMS = (
         setup="60 x 70, sigma = 5, 4, 3, 2, 1, r = 5; LoRA starts, and an aligned balanced start",
         criterion="every seed in order; aligned arrivals within 1e-6 of the logistic form",
         check=check_largest_first,
+        devices=DEVICES,
         controls={"spectral flow": control_spectral_flow},
         tiers={
             "quick": {"seeds": 10, "times": 301, "balanced_start": 0.03},

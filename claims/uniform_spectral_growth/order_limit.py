@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.arrival_order import increases_with
 from claims.uniform_spectral_growth.toy import ARRIVED, PAPER, REFERENCE, SINGULAR_VALUES, toy
-from flows import integrate, spectral_flow
+from flows import spectral_flow
 from flows.closed_forms import escape_lag, smoothed_arrival, unit_rate_arrival
 
 Prediction = Callable[[float, float], Array]
@@ -125,7 +126,9 @@ def _measured_order(
         starts.append([factor.repeat(betas.shape[1], 1, 1) for factor in start])
     B, A = (torch.cat(factors) for factors in zip(*starts, strict=True))
     scales = torch.tensor(np.repeat(betas.reshape(-1), count), dtype=torch.float64)
-    path = integrate(spectral_flow(problem, scales), (B, A), [END], rtol=1e-7, atol=1e-13)
+    path = integrate_there(
+        setting, spectral_flow(problem, scales), (B, A), [END], rtol=1e-7, atol=1e-13
+    )
     arrivals = path.arrival_times(ARRIVED).numpy().reshape(*betas.shape, count, -1)
     return increases_with(TARGETS, arrivals)
 
@@ -151,6 +154,7 @@ CLAIMS = (
         "for the figure",
         criterion="the predicted order is the measured one in every cell",
         check=check_order_limit,
+        devices=DEVICES,
         controls={"no lag": control_naive},
         tiers={
             "quick": {

@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from flows.compiled import alignment
 from flows.compiled.lanes import WIDTH, Lanes, Mask, at, every, put, root, where
 
 Array = NDArray[np.float64]
@@ -35,6 +36,7 @@ LARGEST: Final = 1e140
 apart = njit(error_model="numpy", fastmath={"contract"}, boundscheck=False)
 # Inlined by force: for what is called in an inner loop.
 within = njit(error_model="numpy", fastmath={"contract"}, boundscheck=False, forceinline=True)
+aligned = apart(alignment.aligned)
 # The outermost functions.
 entry = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, boundscheck=False)
 

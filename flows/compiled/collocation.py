@@ -13,6 +13,7 @@ import numpy as np
 from flows.compiled.blocks import (
     BLOCKS,
     Array,
+    aligned,
     apart,
     choose,
     entry,
@@ -135,13 +136,13 @@ def fill_steps(
 @apart
 def _empty_block(stages: int, d: int, r: int) -> Block:
     return Block(
-        np.empty((2, d, r, WIDTH)),
-        np.empty((2, d, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
         empty_iterates(stages, d, r),
-        np.empty((stages, 2, d, r, WIDTH)),
+        aligned((stages, 2, d, r, WIDTH)),
         empty_metric(d, r),
-        np.empty((d, d, WIDTH)),
-        np.empty((1, 1, WIDTH)),
+        aligned((d, d, WIDTH)),
+        aligned((1, 1, WIDTH)),
         np.zeros((stages, stages, WIDTH)),
         np.zeros((NOTES, 1, WIDTH)),
     )

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
-from flows.compiled.blocks import Array, add, apart
+from flows.compiled.blocks import Array, add, aligned, apart
 from flows.compiled.lanes import WIDTH, Lanes, Mask, at, every, larger, magnitude, put, where
 from flows.compiled.metric import Metric, empty_metric, factorise, solve
 from flows.compiled.metric import Room as MetricRoom
@@ -65,9 +63,9 @@ class Room(NamedTuple):
 def empty_iterates(stages: int, d: int, r: int) -> Iterates:
     """Room for states (2, d, r)."""
     return Iterates(
-        np.empty((stages, 2, d, r, WIDTH)),
-        np.empty((stages, 2, d, r, WIDTH)),
-        np.empty((stages, 2, d, r, WIDTH)),
+        aligned((stages, 2, d, r, WIDTH)),
+        aligned((stages, 2, d, r, WIDTH)),
+        aligned((stages, 2, d, r, WIDTH)),
     )
 
 
@@ -75,9 +73,9 @@ def empty_iterates(stages: int, d: int, r: int) -> Iterates:
 def room_of(stages: int, d: int, r: int) -> Room:
     """Room for states (2, d, r)."""
     return Room(
-        np.empty((2, d, r, WIDTH)),
-        np.empty((2, d, r, WIDTH)),
-        np.empty((stages, 2, d, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
+        aligned((stages, 2, d, r, WIDTH)),
         empty_spectral(d, r),
         empty_metric(d, r),
         metric_room_of(d, r),

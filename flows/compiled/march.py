@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from flows.compiled.blocks import (
     BLOCKS,
     Array,
+    aligned,
     apart,
     choose,
     entry,
@@ -86,10 +85,10 @@ def fill_march(
     if not in_range(beta):
         return False
     last, size = rows.shape[1], 2 * d * r
-    before, chosen = np.empty((2, d, r, WIDTH)), np.empty((2, d, r, WIDTH))
-    y, trial = np.empty((d, d, WIDTH)), np.empty((2, 2, d, r, WIDTH))
-    scale, t, h = np.empty((1, 1, WIDTH)), np.empty((1, 1, WIDTH)), np.empty((1, 1, WIDTH))
-    result, room = np.empty((3, 1, WIDTH)), room_of(d, r)
+    before, chosen = aligned((2, d, r, WIDTH)), aligned((2, d, r, WIDTH))
+    y, trial = aligned((d, d, WIDTH)), aligned((2, 2, d, r, WIDTH))
+    scale, t, h = aligned((1, 1, WIDTH)), aligned((1, 1, WIDTH)), aligned((1, 1, WIDTH))
+    result, room = aligned((3, 1, WIDTH)), room_of(d, r)
     flat = before.reshape(1, size, WIDTH)
     for first in range(start, stop, WIDTH):
         block, present = first // WIDTH, min(WIDTH, stop - first)

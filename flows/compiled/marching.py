@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flows.compiled.alignment import aligned
 from flows.compiled.arguments import array_of, kernel_of, lanes_of, require_in_range, scales_of
 from flows.compiled.sharing import shared
 from flows.march import March, StepControl
@@ -64,7 +65,7 @@ class CompiledMarcher:
         self._width = self._kernel.WIDTH
         blocks = -(-lanes // self._width)
         # Claimed once, for fresh pages cost time.
-        self._stages = np.empty((most, blocks, tableau.stages + 1, 2 * d * r, self._width))
+        self._stages = aligned((most, blocks, tableau.stages + 1, 2 * d * r, self._width))
 
     def go(self, count: int, t: Tensor, planned: Tensor, y: Tensor, f: Tensor) -> March:
         """``count`` attempts from y (L, N) at times t (L,), where y' = f."""

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from flows.compiled.blocks import (
     BLOCKS,
     Array,
     add,
+    aligned,
     apart,
     by_columns,
     by_rows,
@@ -94,11 +93,11 @@ class Room(NamedTuple):
 def empty_metric(d: int, r: int) -> Metric:
     """Room for states (2, d, r)."""
     return Metric(
-        np.empty((2, d, r, WIDTH)),
-        np.empty((2, r, r, WIDTH)),
-        np.empty((2, r, r, WIDTH)),
-        np.empty((2, 1, r, WIDTH)),
-        np.empty((2, d, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
+        aligned((2, r, r, WIDTH)),
+        aligned((2, r, r, WIDTH)),
+        aligned((2, 1, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
     )
 
 
@@ -106,17 +105,17 @@ def empty_metric(d: int, r: int) -> Metric:
 def room_of(d: int, r: int) -> Room:
     """Room for states (2, d, r)."""
     return Room(
-        np.empty((2, d, r, WIDTH)),
-        np.empty((d, r, WIDTH)),
-        np.empty((r, d + r, WIDTH)),
-        np.empty((2, r, r, WIDTH)),
-        np.empty((r, r, WIDTH)),
-        np.empty((r, r, WIDTH)),
-        np.empty((1, r, WIDTH)),
-        np.empty((1, 2, WIDTH)),
-        np.empty((2, r, r, WIDTH)),
-        np.empty((2, 1, r, WIDTH)),
-        np.empty((2, d, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
+        aligned((d, r, WIDTH)),
+        aligned((r, d + r, WIDTH)),
+        aligned((2, r, r, WIDTH)),
+        aligned((r, r, WIDTH)),
+        aligned((r, r, WIDTH)),
+        aligned((1, r, WIDTH)),
+        aligned((1, 2, WIDTH)),
+        aligned((2, r, r, WIDTH)),
+        aligned((2, 1, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
     )
 
 
@@ -242,10 +241,10 @@ def fill_factorisation(
     or squares that would overflow are NaN in every output.
     """
     lanes, d, r = pair.shape[0], pair.shape[2], pair.shape[3]
-    factors, slopes = np.empty((2, d, r, WIDTH)), np.empty((2, d, r, WIDTH))
-    V = np.empty((2, r, r, WIDTH))
-    values, metric = np.empty((2, 1, r, WIDTH)), np.empty((2, 1, r, WIDTH))
-    scale, covered = np.empty((1, 1, WIDTH)), np.empty((1, 1, WIDTH))
+    factors, slopes = aligned((2, d, r, WIDTH)), aligned((2, d, r, WIDTH))
+    V = aligned((2, r, r, WIDTH))
+    values, metric = aligned((2, 1, r, WIDTH)), aligned((2, 1, r, WIDTH))
+    scale, covered = aligned((1, 1, WIDTH)), aligned((1, 1, WIDTH))
     room, found = room_of(d, r), empty_metric(d, r)
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
@@ -312,8 +311,8 @@ def fill_solution(
     """
     lanes, d, r = residual.shape[0], residual.shape[2], residual.shape[3]
     metric, room = empty_metric(d, r), room_of(d, r)
-    given, moved = np.empty((2, d, r, WIDTH)), np.empty((2, d, r, WIDTH))
-    shift = np.empty((1, 1, WIDTH))
+    given, moved = aligned((2, d, r, WIDTH)), aligned((2, d, r, WIDTH))
+    shift = aligned((1, 1, WIDTH))
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
         load_numbers(shifts, first, count, 1.0, shift)

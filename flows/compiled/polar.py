@@ -112,14 +112,31 @@ def _eliminate_two(A: Array, k: int, scratch: Array) -> None:
         put(scratch, 3, i, at(A, i, l) - share * between)
         put(A, i, k, zero)
         put(A, i, l, zero)
-    for i in range(r):
-        first, second = at(scratch, 2, i), at(scratch, 3, i)
-        for j in range(r):
-            reduced = at(A, i, j) - first * at(scratch, 0, j)
-            put(A, i, j, reduced - second * at(scratch, 1, j))
+    for i in range(0, r - r % 2, 2):
+        _reduce_two(A, i, scratch)
+    if r % 2:
+        _reduce(A, r - 1, scratch)
     for j in range(r):
         put(A, k, j, at(scratch, 0, j) - between * at(scratch, 1, j))
         put(A, l, j, at(scratch, 1, j))
+
+
+@within
+def _reduce(A: Array, i: int, scratch: Array) -> None:
+    """Row i is reduced by the rows k and l."""
+    a, b = at(scratch, 2, i), at(scratch, 3, i)
+    for j in range(len(A)):
+        put(A, i, j, at(A, i, j) - a * at(scratch, 0, j) - b * at(scratch, 1, j))
+
+
+@within
+def _reduce_two(A: Array, i: int, scratch: Array) -> None:
+    """Rows i and i + 1 are, by what is loaded once."""
+    a, b, c, d = at(scratch, 2, i), at(scratch, 3, i), at(scratch, 2, i + 1), at(scratch, 3, i + 1)
+    for j in range(len(A)):
+        u, v = at(scratch, 0, j), at(scratch, 1, j)
+        put(A, i, j, at(A, i, j) - a * u - b * v)
+        put(A, i + 1, j, at(A, i + 1, j) - c * u - d * v)
 
 
 @within

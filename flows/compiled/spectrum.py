@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from flows.compiled.blocks import (
     BLOCKS,
     Array,
+    aligned,
     apart,
     by_rows,
     entry,
@@ -52,14 +51,14 @@ class Spectral(NamedTuple):
 def empty_spectral(d: int, r: int) -> Spectral:
     """Room for states (2, d, r)."""
     return Spectral(
-        np.empty((2, d, r, WIDTH)),
-        np.empty((2, d, r, WIDTH)),
-        np.empty((2, r, r, WIDTH)),
-        np.empty((2, 1, r, WIDTH)),
-        np.empty((2, 1, r, WIDTH)),
-        np.empty((d, d, WIDTH)),
-        np.empty((r, d + r, WIDTH)),
-        np.empty((d, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
+        aligned((2, d, r, WIDTH)),
+        aligned((2, r, r, WIDTH)),
+        aligned((2, 1, r, WIDTH)),
+        aligned((2, 1, r, WIDTH)),
+        aligned((d, d, WIDTH)),
+        aligned((r, d + r, WIDTH)),
+        aligned((d, r, WIDTH)),
     )
 
 
@@ -121,8 +120,8 @@ def fill_spectrum(
     lanes, d, r = states.shape[0], states.shape[2], states.shape[3]
     if not in_range(beta):
         return False
-    pair, y, found = np.empty((2, d, r, WIDTH)), np.empty((d, d, WIDTH)), empty_spectral(d, r)
-    turned, scale = np.empty((r, r, WIDTH)), np.empty((1, 1, WIDTH))
+    pair, y, found = aligned((2, d, r, WIDTH)), aligned((d, d, WIDTH)), empty_spectral(d, r)
+    turned, scale = aligned((r, r, WIDTH)), aligned((1, 1, WIDTH))
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
         load_numbers(beta, first, count, 1.0, scale)

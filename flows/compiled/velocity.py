@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from flows.compiled.blocks import (
     BLOCKS,
     Array,
+    aligned,
     apart,
     entry,
     load,
@@ -49,13 +48,13 @@ class Room(NamedTuple):
 def room_of(d: int, r: int) -> Room:
     """Room for states (2, d, r)."""
     return Room(
-        np.empty((d, d, WIDTH)),
-        np.empty((2, d, r, WIDTH)),
-        np.empty((r, d + r, WIDTH)),
-        np.empty((r, r, WIDTH)),
-        np.empty((r, r, WIDTH)),
-        np.empty((4, r, WIDTH)),
-        np.empty((d, r, WIDTH)),
+        aligned((d, d, WIDTH)),
+        aligned((2, d, r, WIDTH)),
+        aligned((r, d + r, WIDTH)),
+        aligned((r, r, WIDTH)),
+        aligned((r, r, WIDTH)),
+        aligned((4, r, WIDTH)),
+        aligned((d, r, WIDTH)),
     )
 
 
@@ -112,8 +111,8 @@ def fill_velocity(
     lanes, d, r = states.shape[0], states.shape[2], states.shape[3]
     if not in_range(beta):
         return False
-    pair, moved = np.empty((2, d, r, WIDTH)), np.empty((2, d, r, WIDTH))
-    y, scale, room = np.empty((d, d, WIDTH)), np.empty((1, 1, WIDTH)), room_of(d, r)
+    pair, moved = aligned((2, d, r, WIDTH)), aligned((2, d, r, WIDTH))
+    y, scale, room = aligned((d, d, WIDTH)), aligned((1, 1, WIDTH)), room_of(d, r)
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
         load_numbers(beta, first, count, 1.0, scale)

@@ -1,6 +1,7 @@
 """Spectral optimisers as ordinary ``torch.optim.Optimizer``s. None of them knows a task."""
 
 from simulate.optimizers.factor_muon import FactorMuon
+from simulate.optimizers.failed_step import FactorizationError, FailedStepError, NotFiniteError
 from simulate.optimizers.lora_muon import LoRAMuon
 from simulate.optimizers.lora_rite import LoRARite, LoRARiteCore
 from simulate.optimizers.low_rank_msgd import LowRankMSGD
@@ -8,9 +9,8 @@ from simulate.optimizers.low_rank_muon import LowRankMuon
 from simulate.optimizers.matrix_optimizer import MatrixOptimizer
 from simulate.optimizers.member_adamw import MemberAdamW
 from simulate.optimizers.member_sgd import MemberSGD
-from simulate.optimizers.members import keep_members
+from simulate.optimizers.members import keep_members, step_or_leave
 from simulate.optimizers.muon import Muon
-from simulate.optimizers.not_finite import NotFiniteError
 from simulate.optimizers.one_by_one import OneByOne
 from simulate.optimizers.pair_optimizer import PairOptimizer
 from simulate.optimizers.peft_pairs import lora_pairs
@@ -24,6 +24,8 @@ from simulate.optimizers.tensorion import Tensorion
 
 __all__ = [
     "FactorMuon",
+    "FactorizationError",
+    "FailedStepError",
     "LoRAMuon",
     "LoRARite",
     "LoRARiteCore",
@@ -44,5 +46,6 @@ __all__ = [
     "Tensorion",
     "keep_members",
     "lora_pairs",
+    "step_or_leave",
     "tensor_parameters",
 ]

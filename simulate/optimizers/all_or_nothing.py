@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from geometry.names import unknown_name
+from simulate.optimizers.unchanged import Contents
 
 # What torch itself puts into a group: itself, names, and what a scheduler resumes from.
 OF_TORCH = frozenset({"params", "param_names", "initial_lr"})
@@ -24,7 +25,8 @@ class AllOrNothingOptimizer(Optimizer, ABC):
 
     A subclass says which options it has (the defaults handed to ``__init__``), which of their
     values are sound (``require_options``), what its groups may hold (``require_group``) and what a
-    step does (``planned``).
+    step does (``planned``). The two checks go by options, shapes and dtypes alone: a group in which
+    nothing of that has changed is not checked again.
     """
 
     @abstractmethod
@@ -84,5 +86,11 @@ class AllOrNothingOptimizer(Optimizer, ABC):
         return state
 
     def _require(self, index: int) -> None:
+        group = self.param_groups[index]
+        # No state of the optimiser: a copy of it checks again.
+        sound: dict[int, Contents] = self.__dict__.setdefault("_sound", {})
+        if index in sound and sound[index].are_those_of(group):
+            return
         self.require_group(index)
-        self.require_options(self.param_groups[index])
+        self.require_options(group)
+        sound[index] = Contents(group)

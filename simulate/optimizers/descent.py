@@ -56,16 +56,20 @@ def descend(W: Tensor, direction: Tensor, lr: Rate, ratio: float, weight_decay: 
     if isinstance(lr, Tensor) and not single:
         # The precision of a Python float.
         lr = lr.to(W.device, torch.float64)
-    kept, rate = 1 - lr * weight_decay, lr * ratio
     if W.dtype.itemsize < 4:
-        return _descend_one_by_one(W, direction, kept, rate)
+        return _descend_one_by_one(W, direction, 1 - lr * weight_decay, lr * ratio)
     if single:
-        return W.mul(float(kept)).add_(direction, alpha=-float(rate))
-    kept, rate = (torch.as_tensor(x, dtype=W.dtype)[..., None, None] for x in (kept, rate))
+        kept, rate = float(1 - lr * weight_decay), float(lr * ratio)
+        return W.mul(kept).add_(direction, alpha=-rate)
     if weight_decay:
-        W = W * kept
+        W = W * _a_matrix(1 - lr * weight_decay, W)
     # add with alpha is a fused multiply-add, and so is addcmul; a product and a sum are not.
-    return torch.addcmul(W, direction.to(W.dtype), -rate)
+    return torch.addcmul(W, direction.to(W.dtype), _a_matrix(lr * -ratio, W))
+
+
+def _a_matrix(rates: Rate, W: Tensor) -> Tensor:
+    """Rates (...) as (..., 1, 1), in W's dtype."""
+    return torch.as_tensor(rates, dtype=W.dtype).unsqueeze(-1).unsqueeze(-1)
 
 
 def _descend_one_by_one(W: Tensor, direction: Tensor, kept: Rate, rate: Rate) -> Tensor:

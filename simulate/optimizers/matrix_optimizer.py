@@ -14,6 +14,7 @@ from torch.optim.optimizer import ParamsT
 from geometry.errors import require_matrices
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
 from simulate.optimizers.descent import require_members, require_rate
+from simulate.optimizers.failed_step import naming_members
 from simulate.optimizers.parameter_stack import ParameterStack, stacked, stacks_of
 
 
@@ -41,7 +42,8 @@ class MatrixOptimizer(AllOrNothingOptimizer):
     Raises:
         ValueError: parameters that are not real floating (..., m, n); an option of a group that
             the optimiser does not have, or out of its range; in ``step``, a gradient that is
-            sparse or has NaN or infinite entries, and an update that overflows.
+            sparse. FailedStepError, which is one: a gradient that has NaN or infinite entries, an
+            update that overflows, a factorisation that fails; it names the members.
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ()
@@ -98,13 +100,36 @@ class MatrixOptimizer(AllOrNothingOptimizer):
             stack.require_finite("gradient", stack.gradients, self._coming_steps(stack))
         plans: list[Callable[[], None]] = []
         for stack in stacks:
-            buffers, steps = self._buffers(stack), self._coming_steps(stack)
-            options = {**stack.options, **self.drawn(stack, steps)}
-            W, buffers = self.updated(stack.weights, stack.gradients, buffers, options)
+            steps = self._coming_steps(stack)
+            W, buffers = self._updated(stack, self._buffers(stack), steps)
             # Finite gradients may still overflow on the way.
             stack.require_finite("new value", W, steps)
             plans.append(partial(self._write, stack, W, buffers))
         return plans
+
+    def _updated(
+        self, stack: ParameterStack, buffers: Mapping[str, Tensor], steps: Sequence[int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """``updated``, with an error that names members where they make it fail."""
+
+        W, G = stack.weights, stack.gradients
+
+        def whole() -> tuple[Tensor, dict[str, Tensor]]:
+            return self.updated(W, G, buffers, {**stack.options, **self.drawn(stack, steps)})
+
+        def alone(member: int) -> tuple[Tensor, dict[str, Tensor]]:
+            own, its = slice(member, member + 1), stack.of_member(member)
+            options = {**its.options, **self.drawn(its, steps)}
+            kept = {name: buffer[:, own] for name, buffer in buffers.items()}
+            return self.updated(W[:, own], G[:, own], kept, options)
+
+        return naming_members(
+            whole,
+            alone,
+            stack.members,
+            f"parameters {list(stack.indices)} of group {stack.group} of {type(self).__name__} at "
+            f"step {steps[0]}",
+        )
 
     def _coming_steps(self, stack: ParameterStack) -> list[int]:
         return [int(self.state_of(p).get("step", 0)) + 1 for p in stack.parameters]

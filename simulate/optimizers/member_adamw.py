@@ -14,7 +14,8 @@ from torch.optim.optimizer import ParamsT
 from geometry.errors import require_floating, require_nonnegative
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
 from simulate.optimizers.descent import Rate, require_rate
-from simulate.optimizers.not_finite import NotFiniteError
+from simulate.optimizers.failed_step import NotFiniteError
+from simulate.optimizers.parameter_stack import NOT_FINITE
 
 
 class MemberAdamW(AllOrNothingOptimizer):
@@ -127,5 +128,5 @@ def _require_finite(gradient: Tensor, name: str) -> None:
         raise NotFiniteError(
             f"the gradient of {name}, shape {tuple(gradient.shape)}, must be finite, got NaN or "
             f"infinity in members {members}; nothing was updated",
-            members,
+            dict.fromkeys(members, NOT_FINITE["gradient"]),
         )

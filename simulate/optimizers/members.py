@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
+
+from simulate.optimizers.failed_step import FailedStepError
+
+# From the reasons of members, by their places, to whether any others are left.
+Leave = Callable[[Mapping[int, str]], bool]
+
+
+def step_or_leave(optimizer: torch.optim.Optimizer, leave: Leave) -> None:
+    """Take a step; members that cannot make it leave, and the others take theirs.
+
+    A step that fails has changed nothing, so what the others do is what they would have done.
+
+    Args:
+        leave: is told who cannot make the step, and why; it lets them go, by ``keep_members`` on
+            every optimiser of theirs where others are left, and says whether there are any.
+
+    Raises:
+        FailedStepError: of parameters that have no members.
+    """
+    while True:
+        try:
+            optimizer.step()
+            return
+        except FailedStepError as error:
+            if not error.reasons:
+                raise
+            if not leave(error.reasons):
+                return
 
 
 @torch.no_grad()

@@ -49,4 +49,4 @@ def _between(start: Tensor, end: Tensor, weight: Rate) -> Tensor:
     if start.dtype.itemsize < 4:
         # lerp by a number computes in float32; a tensor of weights would be rounded first.
         return _between(start.float(), end.float(), weight).to(start.dtype)
-    return torch.lerp(start, end, weight.to(start)[..., None, None])
+    return torch.lerp(start, end, weight.to(start).unsqueeze(-1).unsqueeze(-1))

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from simulate.optimizers.descent import Rate, require_rate
+
 # A parameter (..., m, n), or a pair of them.
 Given = Tensor | tuple[Tensor, ...]
 
@@ -22,14 +24,18 @@ class OneByOne(Optimizer):
 
     Args:
         given: parameters (..., m, n) or pairs of them, all with the same leading dimensions.
-        make: the optimiser of one member, from a list of the same structure with matrices (m, n).
+        make: the optimiser of one member, from a list of the same structure with matrices (m, n),
+            and ``lr``, a float.
+        lr: a number, or a tensor that broadcasts to the leading dimensions, one rate a member.
 
     Raises:
-        ValueError: nothing given, leading dimensions that differ, or a parameter that has no
-            gradient when a step is taken.
+        ValueError: nothing given, leading dimensions that differ, rates that fit none, or a
+            parameter that has no gradient when a step is taken.
     """
 
-    def __init__(self, given: Sequence[Given], make: Callable[[list[Any]], Optimizer]) -> None:
+    def __init__(
+        self, given: Sequence[Given], make: Callable[..., Optimizer], lr: Rate = 1e-3
+    ) -> None:
         stacked = [p for each in given for p in (each if isinstance(each, tuple) else (each,))]
         super().__init__(stacked, {})
         leading = stacked[0].shape[:-2]
@@ -39,6 +45,8 @@ class OneByOne(Optimizer):
                     f"matrices with the leading dimensions {tuple(leading)} are expected; given "
                     f"shape {tuple(p.shape)}"
                 )
+        require_rate(lr, tuple(leading))
+        rates = torch.as_tensor(lr, dtype=torch.float64).expand(leading)
         self._stacked = stacked
         self._members: list[tuple[tuple[int, ...], list[nn.Parameter], Optimizer]] = []
         for member in product(*map(range, leading)):
@@ -48,7 +56,7 @@ class OneByOne(Optimizer):
                 tuple(next(left) for _ in each) if isinstance(each, tuple) else next(left)
                 for each in given
             ]
-            self._members.append((member, own, make(alike)))
+            self._members.append((member, own, make(alike, lr=float(rates[member]))))
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

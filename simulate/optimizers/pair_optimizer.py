@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from geometry.errors import require_nonnegative
+from geometry.errors import RankError, require_nonnegative
 from geometry.gauge import Pair, require_pair
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
 from simulate.optimizers.descent import require_rate
-from simulate.optimizers.not_finite import NotFiniteError
+from simulate.optimizers.failed_step import OF_MATRICES, NotFiniteError, naming_members, of_member
+from simulate.optimizers.parameter_stack import NOT_FINITE
 
 Group = dict[str, Any]
 Pairs = Iterable[Pair] | Iterable[Group]
@@ -107,16 +108,40 @@ class PairOptimizer(AllOrNothingOptimizer):
         """The step of a group, batch by batch.
 
         Raises:
-            ValueError: a gradient or a new factor that is not finite (which pair, which members,
-                which step), or one factor of a pair without any gradient.
+            FailedStepError: a ValueError; a gradient or a new factor that is not finite (which
+                pair, which members, which step), or a factorisation that fails.
+            ValueError: one factor of a pair without any gradient.
         """
         plans: list[Callable[[], None]] = []
         for batch in self._batches(self.param_groups[index]):
-            factors, state = self.updated(batch, self._state_of(batch))
+            factors, state = self._updated(batch, self._state_of(batch))
             # Finite gradients may still overflow on the way.
             _require_finite(batch.numbers, "new value", factors, batch.step)
             plans.append(partial(self._write, batch, factors, state))
         return plans
+
+    def _updated(self, batch: Batch, state: State) -> tuple[Pair, State]:
+        """``updated``, with an error that names members where they make it fail."""
+        leading = tuple(batch.factors[0].shape[1:-2])
+
+        def alone(member: int) -> tuple[Pair, State]:
+            own = slice(member, member + 1)
+            one = batch._replace(
+                group=of_member(batch.group, leading, member),
+                pairs=[(B[own], A[own]) for B, A in batch.pairs],
+                factors=_of(batch.factors, own),
+                gradients=_of(batch.gradients, own),
+            )
+            return self.updated(one, {name: _of(both, own) for name, both in state.items()})
+
+        return naming_members(
+            lambda: self.updated(batch, state),
+            alone,
+            leading[0] if leading else None,
+            f"pairs {list(batch.numbers)} of {type(self).__name__} at step {batch.step}",
+            # A start without full rank is an error of who made it.
+            (*OF_MATRICES, RankError) if batch.step else OF_MATRICES,
+        )
 
     def _write(self, batch: Batch, factors: Pair, state: State) -> None:
         for place, pair in enumerate(batch.pairs):
@@ -182,6 +207,11 @@ def _stacked(pairs: Sequence[Pair]) -> Pair:
     return B, A
 
 
+def _of(both: Pair, members: slice) -> Pair:
+    """Of the stacked factors, those of some members."""
+    return both[0][:, members], both[1][:, members]
+
+
 def _pairs_of(group: Group) -> list[Pair]:
     parameters = group["params"]
     return list(zip(parameters[::2], parameters[1::2], strict=True))
@@ -205,5 +235,5 @@ def _require_finite(numbers: Sequence[int], what: str, both: Pair, step: int) ->
                 raise NotFiniteError(
                     f"pair {number}, {what} of {name} {tuple(values.shape)}: finite entries are "
                     f"expected; given NaN or infinity at step {step}{which}; nothing was updated",
-                    [member[0] for member in members if member],
+                    dict.fromkeys([member[0] for member in members if member], NOT_FINITE[what]),
                 )

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from simulate.optimizers.not_finite import NotFiniteError
+from simulate.optimizers.failed_step import NotFiniteError, of_member
+
+# What is recorded of a member, by what of it is not finite.
+NOT_FINITE: Mapping[str, str] = MappingProxyType(
+    {
+        "gradient": "the gradient has NaN or infinite entries",
+        # Gradients are looked at before.
+        "new value": "the update overflows",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class ParameterStack:
         """Raise NotFiniteError for NaN or infinity, saying where (waits for the device).
 
         Args:
-            what: what the values are, such as "gradient".
+            what: what the values are, a name in ``NOT_FINITE``.
             values: (k, ..., m, n).
             steps: k numbers, the step that each parameter is about to take.
         """
@@ -68,7 +78,22 @@ class ParameterStack:
             member = tuple(bad.flatten(-self.order).any(-1).nonzero()[0].tolist())
             message += f", the first of them in ensemble member {member}"
         members = bad.flatten(1).any(1).nonzero().flatten().tolist() if ensemble else []
-        raise NotFiniteError(f"{message}, at step {steps[first]}; nothing was updated", members)
+        raise NotFiniteError(
+            f"{message}, at step {steps[first]}; nothing was updated",
+            dict.fromkeys(members, NOT_FINITE[what]),
+        )
+
+    @property
+    def members(self) -> int | None:
+        """Of an ensemble, the first dimension of a parameter; None where it is one matrix."""
+        p = self.parameters[0]
+        return len(p) if p.ndim > self.order else None
+
+    def of_member(self, member: int) -> ParameterStack:
+        """The stack as it would be of one member alone, without gradients."""
+        options = of_member(self.options, self.parameters[0].shape[: -self.order], member)
+        parameters = tuple(p.detach()[member : member + 1] for p in self.parameters)
+        return replace(self, options=options, parameters=parameters)
 
 
 def stacked(tensors: Sequence[Tensor]) -> Tensor:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from geometry.errors import RankError
 from geometry.fixed_rank import FixedRank, Tangent, as_pair, retract
 from geometry.fixed_rank_steps import nearest_factors, point_and_gradient, product_projected
 from geometry.gauge import Pair
 from geometry.scaling import widest_dtype
-from simulate.optimizers.not_finite import NotFiniteError
+from simulate.optimizers.failed_step import NotFiniteError
 from simulate.optimizers.pair_optimizer import Batch, PairOptimizer, State, rate
+from simulate.optimizers.parameter_stack import NOT_FINITE
 
 BUFFER = "momentum_buffer"
 
@@ -79,8 +81,8 @@ class RiemannianPairOptimizer(PairOptimizer):
     def _at(self, batch: Batch) -> tuple[FixedRank, Tangent]:
         try:
             return point_and_gradient(*batch.factors, *batch.gradients)
-        except ValueError as error:
-            raise ValueError(
+        except RankError as error:
+            raise RankError(
                 f"pairs {list(batch.numbers)} of {type(self).__name__} at step {batch.step}: "
                 f"{error}; nothing was updated"
             ) from None
@@ -107,7 +109,7 @@ def _require_squares(batch: Batch, X: FixedRank, move: Tangent) -> None:
                 f"pair {number}: a step whose squares are finite is expected; given one that is "
                 f"not at step {batch.step}{f', members {which}' if members.ndim else ''}; nothing "
                 "was updated",
-                [member[0] for member in which if member],
+                dict.fromkeys([member[0] for member in which if member], NOT_FINITE["new value"]),
             )
 
 

@@ -82,10 +82,16 @@ class Batches:
         return bits.random_raw((STEPS_AT_ONCE, self.batch_size))
 
 
-def sample_batches(count: int, batch_size: int, seeds: Sequence[int]) -> Batches:
+def sample_batches(
+    count: int,
+    batch_size: int,
+    seeds: Sequence[int],
+    device: torch.device | str | None = None,
+) -> Batches:
     """Batches of single samples: ``positions`` are their places among ``count``."""
     require_positive_int("count", count)
-    return Batches(torch.arange(count + 1), length=1, batch_size=batch_size, seeds=seeds)
+    places = torch.arange(count + 1)
+    return Batches(places, length=1, batch_size=batch_size, seeds=seeds, device=device)
 
 
 def evaluation_windows(

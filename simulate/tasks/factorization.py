@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,8 +15,7 @@ from torch.optim import Optimizer
 from flows.problem import MatrixFactorization
 from flows.trajectory import States
 from geometry.gauge import Pair
-from simulate.optimizers.members import keep_members
-from simulate.optimizers.not_finite import NotFiniteError
+from simulate.optimizers.members import keep_members, step_or_leave
 from simulate.tasks.equivariance import require_equivariant
 
 # What is handed over: [(B, A)], parameters (L, ...), and the rate, or one a lane, (L,).
@@ -72,9 +71,9 @@ def iterate(
         reduce: False runs the factors themselves.
         dtype, device: float32 or float64; those of the problem by default. The start is cast.
 
-    A lane whose gradient or factors are not finite leaves, and the others go on as they would have
-    without it. Lanes do not depend on each other but for the rounding of batched products: their
-    starts and bases are the same to the bit.
+    A lane whose gradient or factors are not finite, or whose step needs a factorisation that fails,
+    leaves, and the others go on as they would have without it. Lanes do not depend on each other
+    but for the rounding of batched products: their starts and bases are the same to the bit.
 
     Raises:
         ValueError: input of the wrong shape or order, another dtype, an optimiser that does not
@@ -125,18 +124,20 @@ def _stepped(optimizer: Optimizer, factors: tuple[Parameter, Parameter], gradien
     for factor, gradient in zip(factors, gradients, strict=True):
         factor.grad = gradient.contiguous()
     kept = _kept(optimizer, kept, _finite([factor.grad for factor in factors]))
-    while len(kept):
-        try:
-            optimizer.step()
-        except NotFiniteError as error:
-            if not error.members:
-                raise
-            finite = torch.ones_like(kept, dtype=torch.bool)
-            finite[list(error.members)] = False
-            kept = _kept(optimizer, kept, finite)
-        else:
-            return _kept(optimizer, kept, _finite([factor.detach() for factor in factors]))
-    return kept
+    if not len(kept):
+        return kept
+
+    def leave(reasons: Mapping[int, str]) -> bool:
+        nonlocal kept
+        staying = torch.ones_like(kept, dtype=torch.bool)
+        staying[list(reasons)] = False
+        kept = _kept(optimizer, kept, staying)
+        return bool(len(kept))
+
+    step_or_leave(optimizer, leave)
+    if not len(kept):
+        return kept
+    return _kept(optimizer, kept, _finite([factor.detach() for factor in factors]))
 
 
 def _kept(optimizer: Optimizer, lanes: Tensor, finite: Tensor) -> Tensor:

@@ -35,6 +35,10 @@ class LabelledImages(NamedTuple):
     pixels: Tensor
     labels: Tensor
 
+    def to(self, *, dtype: torch.dtype, device: torch.device | str) -> LabelledImages:
+        """The same on a device, pixels in a dtype."""
+        return LabelledImages(self.pixels.to(dtype=dtype, device=device), self.labels.to(device))
+
 
 def standardised(images: Tensor) -> Tensor:
     """Images (n, pixels) with mean 0 and root mean square 1, each, in float32."""

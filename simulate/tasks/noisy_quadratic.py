@@ -83,7 +83,10 @@ class NoisyQuadratic:
         """Exact gradients (..., e, m, n) of some of the members, with their noise of the step."""
         if self.noise.silent:
             return exact
-        return exact + self.noise.amplitude(exact) * self._noise_of(step)[members]
+        amplitude, noise = self.noise.amplitude(exact), self._noise_of(step)[members]
+        if isinstance(amplitude, Tensor):
+            return torch.addcmul(exact, amplitude, noise)
+        return torch.add(exact, noise, alpha=amplitude)
 
     def give(self, B: Tensor, A: Tensor, step: int) -> None:
         """Set the gradients of factors B (E, m, r) and A (E, r, n) of W = B A."""

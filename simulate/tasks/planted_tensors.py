@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from geometry.errors import require_positive_int
@@ -12,7 +13,14 @@ from geometry.unfolding import mode_products
 from simulate.tasks.orthogonal_start import PLANTED, Streams, orthonormal
 
 
-def planted_tensors(shape: Sequence[int], ranks: Sequence[int], seeds: Sequence[int]) -> Tensor:
+def planted_tensors(
+    shape: Sequence[int],
+    ranks: Sequence[int],
+    seeds: Sequence[int],
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Tucker tensors, a Gaussian core times uniform orthonormal factors, of root mean square 1.
 
     Args:
@@ -20,9 +28,10 @@ def planted_tensors(shape: Sequence[int], ranks: Sequence[int], seeds: Sequence[
         ranks: r_1, .., r_d, the multilinear rank: 1 <= r_k <= n_k, and no r_k above the product of
             the others.
         seeds: one for each of the S tensors, 0 <= seed < 2^64.
+        dtype, device: of the result, which is drawn in float64 on the CPU.
 
     Returns:
-        (S, n_1, .., n_d) float64 on the CPU.
+        (S, n_1, .., n_d).
 
     Raises:
         ValueError: sizes or ranks out of these ranges.
@@ -32,7 +41,8 @@ def planted_tensors(shape: Sequence[int], ranks: Sequence[int], seeds: Sequence[
     tensor = streams.gaussian(*ranks)
     factors = [orthonormal(streams.gaussian(n, r)) for n, r in zip(shape, ranks, strict=True)]
     tensor = mode_products(tensor, factors)
-    return tensor / tensor.flatten(1).square().mean(1).sqrt().reshape(-1, *[1] * len(shape))
+    size = tensor.flatten(1).square().mean(1).sqrt().reshape(-1, *[1] * len(shape))
+    return (tensor / size).to(dtype=dtype, device=device)
 
 
 def require_ranks(shape: Sequence[int], ranks: Sequence[int]) -> None:

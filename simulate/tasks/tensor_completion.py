@@ -26,9 +26,10 @@ class TensorCompletion:
         share: of the entries that are seen, in (0, 1); each has one seen and one unseen at least.
         noise: standard deviation in a seen entry, >= 0; the tensor's root mean square is 1.
         batch_size: seen entries in a gradient, drawn with replacement; None for all of them.
+        dtype, device: of all tensors. What is drawn is drawn in float64 on the CPU.
 
     Attributes:
-        target: T, (S, n_1, .., n_d) float64. seen: alike, bool.
+        target: T, (S, n_1, .., n_d). seen: alike, bool.
 
     Raises:
         ValueError: sizes, ranks, share or noise out of these ranges.
@@ -43,20 +44,26 @@ class TensorCompletion:
         share: float,
         noise: float = 0.0,
         batch_size: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
     ) -> None:
         require_nonnegative("noise", noise)
         self.shape, self.seeds = tuple(shape), tuple(seeds)
-        self.target = planted_tensors(shape, ranks, seeds)
+        target = planted_tensors(shape, ranks, seeds)
         entries = math.prod(shape)
         count = round(share * entries)
         if not 0 < count < entries:
             raise ValueError(f"share: some of {entries} entries, not all, expected, got {share}")
         streams = Streams(seeds, SAMPLES)
-        self._places = streams.gaussian(entries).argsort(1)[:, :count]
+        places = streams.gaussian(entries).argsort(1)[:, :count]
         mask = torch.zeros(len(seeds), entries, dtype=torch.bool)
-        self.seen = mask.scatter_(1, self._places, value=True).unflatten(1, self.shape)
-        self._data = self.target + noise * streams.gaussian(*shape)
-        self._batches = None if batch_size is None else sample_batches(count, batch_size, seeds)
+        seen = mask.scatter_(1, places, value=True).unflatten(1, self.shape)
+        data = target + noise * streams.gaussian(*shape)
+        self.target, self._data = (x.to(dtype=dtype, device=device) for x in (target, data))
+        self.seen, self._places = seen.to(device), places.to(device)
+        self._batches = (
+            None if batch_size is None else sample_batches(count, batch_size, seeds, device)
+        )
 
     def loss(self, W: Tensor) -> Tensor:
         """1/2 of the mean square over what is seen, (..., S) for W (..., S, n_1, .., n_d)."""

@@ -17,9 +17,16 @@ from simulate.tasks.planted_tensors import require_ranks
 class Entries:
     """W itself, (E, n_1, .., n_d), from 0."""
 
-    def begun(self, shape: Sequence[int], seeds: Sequence[int]) -> list[Parameter]:
+    def begun(
+        self,
+        shape: Sequence[int],
+        seeds: Sequence[int],
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> list[Parameter]:
         """Of the members with these seeds."""
-        return [Parameter(torch.zeros(len(seeds), *shape, dtype=torch.float64))]
+        return [Parameter(torch.zeros(len(seeds), *shape, dtype=dtype, device=device))]
 
     def tensor(self, parameters: Sequence[Tensor]) -> Tensor:
         """W (E, n_1, .., n_d)."""
@@ -40,8 +47,17 @@ class Tucker:
     ranks: tuple[int, ...]
     scale: float = 0.1
 
-    def begun(self, shape: Sequence[int], seeds: Sequence[int]) -> list[Parameter]:
+    def begun(
+        self,
+        shape: Sequence[int],
+        seeds: Sequence[int],
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> list[Parameter]:
         """The core, then the factors, of the members with these seeds.
+
+        They are drawn in float64 on the CPU, whatever they are to be.
 
         Raises:
             ValueError: ranks that no tensor of the shape has.
@@ -50,7 +66,8 @@ class Tucker:
         streams = Streams(seeds)
         core = self.scale * streams.gaussian(*self.ranks)
         drawn = [streams.gaussian(n, r) for n, r in zip(shape, self.ranks, strict=True)]
-        return [Parameter(core), *(Parameter(orthonormal(vectors)) for vectors in drawn)]
+        start = [core, *(orthonormal(vectors) for vectors in drawn)]
+        return [Parameter(x.to(dtype=dtype, device=device)) for x in start]
 
     def tensor(self, parameters: Sequence[Tensor]) -> Tensor:
         """W (E, n_1, .., n_d)."""

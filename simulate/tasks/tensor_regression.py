@@ -28,9 +28,10 @@ class TensorRegression:
         noise: standard deviation of the measurements' noise, >= 0.
         condition: of C, >= 1.
         batch_size: samples in a gradient, drawn with replacement; None for all of them.
+        dtype, device: of all tensors. What is drawn is drawn in float64 on the CPU.
 
     Attributes:
-        target: T, (S, n_1, .., n_d) float64.
+        target: T, (S, n_1, .., n_d).
 
     Raises:
         ValueError: sizes, ranks, noise or condition out of these ranges.
@@ -46,6 +47,8 @@ class TensorRegression:
         noise: float = 0.0,
         condition: float = 1.0,
         batch_size: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
     ) -> None:
         require_positive_int("samples", samples)
         require_nonnegative("noise", noise)
@@ -61,8 +64,13 @@ class TensorRegression:
         self.target = target / self._energy(target).sqrt().reshape(-1, *[1] * len(shape))
         self._X = mode_products(streams.gaussian(samples, *shape), self._roots).flatten(2)
         clean = (self._X @ self.target.flatten(1)[..., None])[..., 0]
-        self._y = clean + noise * streams.gaussian(samples)
-        self._batches = None if batch_size is None else sample_batches(samples, batch_size, seeds)
+        y = clean + noise * streams.gaussian(samples)
+        self.target, self._X, self._y, *self._roots = (
+            x.to(dtype=dtype, device=device) for x in (self.target, self._X, y, *self._roots)
+        )
+        self._batches = (
+            None if batch_size is None else sample_batches(samples, batch_size, seeds, device)
+        )
 
     def loss(self, W: Tensor) -> Tensor:
         """1/(2 N) sum_i (<X_i, W> - y_i)^2, (..., S) for W (..., S, n_1, .., n_d)."""

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from claims.registry import Check, Claim, Evidence, Measurement, Registry, Setting, Verdict
+from claims.registry import (
+    DEVICES,
+    DTYPES,
+    Check,
+    Claim,
+    Evidence,
+    Measurement,
+    Registry,
+    Setting,
+    Verdict,
+)
 from simulate.processes import local_processes
 
 # While this file does not exist, the slow claims of a run wait for it.
@@ -40,6 +50,17 @@ def sampled(setting: Setting) -> Evidence:
     mean = drawn.T @ drawn / setting["count"]
     error = float((mean - torch.eye(8, dtype=torch.float64)).abs().max()) * 1e-3 + leaked
     return measured(error, arrays={"mean": mean.numpy(), "seeds": np.array(setting.seeds(3))})
+
+
+def placed(setting: Setting) -> Evidence:
+    """What a claim is told of its place."""
+    told = {
+        "device": setting.device,
+        "dtype": str(setting.dtype(torch.float64)),
+        "processes": str(setting.means.processes),
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES", "all"),
+    }
+    return measured(0.0, arrays={name: np.array(value) for name, value in told.items()})
 
 
 def raises(setting: Setting) -> Evidence:
@@ -114,6 +135,9 @@ VACUOUS = fake("vacuous", always(0.001), always(0.002))
 RAISING = fake("raising", raises)
 DYING = fake("dying", dies, paper="fatal")
 WORKING = fake("working", long_work, paper="work")
+PLACED = [
+    fake(name, placed, paper="place", devices=DEVICES, dtypes=DTYPES) for name in ("one", "two")
+]
 LONG = fake(
     "a-claim-whose-name-is-longer-than-any-other-name-in-the-registry",
     always(1.234567e-5),
@@ -122,5 +146,18 @@ LONG = fake(
 )
 
 REGISTRY = Registry(
-    [PASSING, REFUTED, SKIPPED, GATED, *SAMPLED, FAILING, VACUOUS, RAISING, DYING, WORKING, LONG]
+    [
+        PASSING,
+        REFUTED,
+        SKIPPED,
+        GATED,
+        *SAMPLED,
+        FAILING,
+        VACUOUS,
+        RAISING,
+        DYING,
+        WORKING,
+        *PLACED,
+        LONG,
+    ]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,30 @@ import pytest
 import torch
 
 from claims import REGISTRY
-from claims.registry import Verdict
+from claims.registry import Claim, Verdict
 from claims.running.one import run_claim
-from claims.subject import Subject, about_subjects, load_subject
-from simulate.optimizers import LoRAMuon
+from claims.subject import Subject, about, load_subject
+from simulate.optimizers import LoRAMuon, Muon
 
 OWN = """
 import torch
 
 def shortened(pairs, lr):
-    from simulate.optimizers import LoRAMuon
+    from simulate.optimizers import LoRAMuon, Muon
     return LoRAMuon(pairs, lr=lr / 2, momentum=0.0)
 
 def rated(pairs, rate): ...
 
 number = 3
 """
+
+
+OF_MATRICES = {claim.id: claim for claim in REGISTRY if claim.subject == "matrices"}
+STILL: dict[str, Any] = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+
+
+def polar(params: Any, lr: float, **options: Any) -> torch.optim.Optimizer:
+    return Muon(params, lr=lr, adjust_lr_fn="unadjusted", **{**STILL, **options})
 
 
 @pytest.fixture
@@ -48,9 +57,12 @@ def test_an_optimiser_of_pairs_and_one_of_parameters() -> None:
     params = load_subject("torch.optim:Adam")
     assert (pairs.takes, params.takes) == ("pairs", "params")
     assert "torch" in params.origin
-    asked = about_subjects(REGISTRY)
-    assert "lora-muon.gauge" in {claim.id for claim in asked}
-    assert all(claim.expected is Verdict.HOLDS for claim in asked)
+    of_pairs, of_both = ({claim.id for claim in about(each, REGISTRY)} for each in (pairs, params))
+    assert "lora-muon.gauge" in of_pairs
+    # One of parameters may be asked of matrices as well, one of pairs may not.
+    assert of_both - of_pairs == set(OF_MATRICES)
+    assert of_pairs <= of_both
+    assert all(claim.expected is Verdict.HOLDS for claim in about(params, REGISTRY))
 
 
 @pytest.mark.parametrize("identifier", ["lora-muon.gauge", "lora-rite.gauge"])
@@ -71,6 +83,72 @@ def test_one_of_ours_by_its_members_is_the_claim_itself() -> None:
     for one, other in zip(ours.measurements, theirs.measurements, strict=True):
         assert one.name == other.name
         assert one.value == pytest.approx(other.value, rel=1e-6, abs=1e-12)
+
+
+def small(claim: Claim) -> Claim:
+    """A claim that is quick to be asked."""
+    sizes = {"seeds": 4, "members": 60, "horizons": (8, 16, 32), "control_horizons": (8, 16),
+             "steps": 8, "drawn": 60}  # fmt: skip
+    own = claim.tiers["quick"]
+    return replace(claim, tiers={"quick": {name: sizes.get(name, own[name]) for name in own}})
+
+
+@pytest.mark.parametrize(
+    ("options", "holding"),
+    [
+        ({"orthogonalizer": "svd"}, set(OF_MATRICES)),
+        # Newton-Schulz turns with the axes, in the dtype of the matrix; bfloat16 does not.
+        ({"orthogonalizer": "muon"}, {"tensorion.equivariance"}),
+        ({"orthogonalizer": "torch"}, set()),
+        # From 0 there is nothing to decay, and of a run to the optimum, 0, it is no hindrance.
+        (
+            {"orthogonalizer": "svd", "weight_decay": 0.5},
+            {"tensorion.equivariance", "tensorion.lmo-optimal", "low-rank.msgd-rate"},
+        ),
+    ],
+    ids=["exact", "Newton-Schulz", "bfloat16", "decay"],
+)
+def test_what_a_step_of_matrices_is_asked(options: dict[str, Any], holding: set[str]) -> None:
+    subject = Subject("polar", "params", partial(polar, **options))
+    verdicts = {
+        name: run_claim(small(claim), "quick", 0, subject=subject).verdict
+        for name, claim in OF_MATRICES.items()
+    }
+    assert {name for name, verdict in verdicts.items() if verdict is Verdict.HOLDS} == holding
+    assert {*verdicts.values()} <= {Verdict.HOLDS, Verdict.FAILS}
+
+
+@pytest.mark.parametrize("name", ["torch.optim:SGD", "torch.optim:Adam", "torch.optim:Muon"])
+def test_torch_s_own_are_other_methods(name: str) -> None:
+    subject = load_subject(name)
+    verdicts = {
+        each: run_claim(small(claim), "quick", 0, subject=subject).verdict
+        for each, claim in OF_MATRICES.items()
+    }
+    turns = Verdict.HOLDS if name.endswith("SGD") else Verdict.FAILS
+    assert verdicts == dict.fromkeys(OF_MATRICES, Verdict.FAILS) | {"tensorion.equivariance": turns}
+
+
+# low-rank.msgd-rate has three ranks by itself, and one beside a subject.
+@pytest.mark.parametrize("identifier", sorted({*OF_MATRICES} - {"low-rank.msgd-rate"}))
+def test_controls_stay_what_they_are(identifier: str) -> None:
+    claim = small(OF_MATRICES[identifier])
+    ours, theirs = (
+        run_claim(claim, "quick", 0, subject=subject)
+        for subject in (None, Subject("polar", "params", partial(polar, orthogonalizer="svd")))
+    )
+    assert ours.verdict is theirs.verdict is Verdict.HOLDS
+    for name, control in ours.controls.items():
+        assert control.measurements == theirs.controls[name].measurements
+
+
+def test_pairs_are_not_matrices() -> None:
+    run = run_claim(
+        OF_MATRICES["tensorion.equivariance"], "quick", 0,
+        subject=load_subject("simulate.optimizers:LoRAMuon"),
+    )  # fmt: skip
+    assert run.verdict is Verdict.ERROR
+    assert "pairs (B, A) are expected by simulate.optimizers:LoRAMuon; given matrices" in run.reason
 
 
 def test_a_rate_that_is_not_kept_is_found_out(own: str) -> None:

@@ -28,8 +28,8 @@ def planted(**options: Any) -> MatrixFactorization:
 
 
 PROBLEM, SHRUNK, SINGLE = planted(), planted(l2=0.1), planted(dtype=torch.float32)
-# Explicit steps at the optimum are at most 3.3 beta / (2 sigma_1) long: 8e-5, and too short to
-# cross a state of size one; or .08.
+# Explicit steps at the optimum are at most 3.3 beta / (2 sigma_1) long: 8e-5, and thousands to the
+# end; or .08.
 STIFF, MILD = 1e-4, 0.1
 SPECTRAL = spectral_flow(PROBLEM, MILD)
 
@@ -43,7 +43,7 @@ def near_the_optimum(problem: MatrixFactorization, lanes: int = 1) -> tuple[Tens
 def run(field: Field, lanes: int = 1, **options: Any) -> Trajectory:
     options = {"rtol": 1e-6, "stop_when_converged": False, **options}
     start = near_the_optimum(field.problem, lanes)
-    return integrate(field, start, [0.01, 0.02, 0.03], **options)
+    return integrate(field, start, [0.06, 0.12, 0.18], **options)
 
 
 def scales(*betas: float) -> Tensor:

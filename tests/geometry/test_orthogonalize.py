@@ -11,7 +11,7 @@ from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
 from geometry.polar import msign, orthogonalize
 
 METHODS = sorted(ORTHOGONALIZERS)
-ITERATIVE = [method for method in METHODS if method != "svd"]
+ITERATIVE = [method for method in METHODS if ORTHOGONALIZERS[method].coefficients is not None]
 UNCUSHIONED = {"cushion": 0.0, "safety": 1.0}
 
 
@@ -194,7 +194,7 @@ EYE = torch.eye(2)
     ("arguments", "parameters", "message"),
     [
         ((EYE, "polar_expres"), {}, "unknown method 'polar_expres'.*did you mean 'polar_express'"),
-        ((EYE, "qr"), {}, "unknown method 'qr'; expected one of 'cans', 'cubic'"),
+        ((EYE, "qr"), {}, "unknown method 'qr'; expected one of 'cans', 'certified', 'cubic'"),
         ((EYE, "muon", 0), {}, "steps must be a positive int, got 0"),
         ((EYE, "muon", 2.0), {}, "steps must be a positive int, got 2.0"),
         ((EYE, "svd", -1), {}, "steps must be a positive int, got -1"),

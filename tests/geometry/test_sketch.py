@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from geometry.polar import msign
-from geometry.sketch import SKETCHES, low_rank_msign, orthonormal_basis, range_basis, sketch_named
+from geometry.sketch import (
+    SKETCHES,
+    _may_lie_below,
+    low_rank_msign,
+    orthonormal_basis,
+    range_basis,
+    sketch_named,
+)
 
 SHAPES = ((30, 50), (50, 30), (40, 40))
 
@@ -127,3 +134,28 @@ def test_what_is_asked_for_must_be_there() -> None:
         range_basis(M, 2, uniforms=torch.rand(5, 2))
     with pytest.raises(ValueError, match="M must be finite"):
         range_basis(M / 0, 2, generator=g)
+
+
+def test_a_triangle_said_to_be_far_from_deficient_is(device: torch.device) -> None:
+    # Kahan's matrices hide their least singular value from the diagonal.
+    made = []
+    for size, count in ((1, 50), (2, 200), (3, 400), (6, 400)):
+        R = torch.randn(count, size, size, generator=generator(size), dtype=torch.float64).triu()
+        R[:, :, -1] *= 10 ** -torch.linspace(0, 18, count, dtype=torch.float64)[:, None]
+        made.append(R)
+    angles = torch.linspace(0.05, 1.5, 60, dtype=torch.float64)
+    kahan = -angles.cos()[:, None, None] * torch.ones(8, 8, dtype=torch.float64).triu(1)
+    kahan = kahan + torch.eye(8, dtype=torch.float64)
+    made.append(kahan * (angles.sin()[:, None] ** torch.arange(8))[..., None])
+    made.append(torch.zeros(2, 3, 3, dtype=torch.float64))
+    for R in made:
+        s = torch.linalg.svdvals(R)
+        for cutoff in (1e-15, 1e-8, 1e-3):
+            below = s[:, -1] <= cutoff * s[:, 0]
+            found = _may_lie_below(cutoff, R.to(device)).cpu()
+            assert bool((found | ~below).all())
+            # One by one: the look at all of them is no other than at each.
+            alone = torch.cat([_may_lie_below(cutoff, X[None].to(device)) for X in R]).cpu()
+            assert bool((alone | ~below).all())
+            far = s[:, -1] > 1e3 * cutoff * s[:, 0]
+            assert not bool(found[far].any())

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from simulate import classification
 from simulate.cells import Contestant
 from simulate.classification import ImageStudy, train_classifiers, tune_classifiers
-from simulate.optimizers import LowRankMuon, Muon
-from simulate.tasks import Textures
+from simulate.optimizers import LowRankMuon, Muon, Tensorion
+from simulate.tasks import ConvolutionalClassifier, Perceptron, Textures
+from simulate.training_record import Departure
 from simulate.tuning import Protocol
 
 EASY = Textures(side=8, orientations=2, periods=(3.0,), clutter=0.0, noise=0.1)
@@ -45,6 +48,66 @@ def test_what_is_easy_is_learnt() -> None:
     assert float(scores.validation[0]) > 0.9
     # With rate 0 the readout alone learns, on random features.
     assert float(scores.test[1]) < float(scores.test[0]) - 0.1
+
+
+class Failing(Tensorion):
+    """Has no polar factor of members with seed 2 in their fourth step."""
+
+    def __init__(self, parameters: Any, lr: Tensor, seed: Tensor) -> None:
+        super().__init__(parameters, lr=lr, order=parameters[0].ndim - 1, weight_decay=0.0)
+        self.param_groups[0]["seed"] = seed
+
+    def updated(self, W: Tensor, G: Tensor, buffers: Any, options: Any) -> Any:
+        self.taken: int = getattr(self, "taken", 0)
+        if self.taken == 3 and bool((options["seed"] == 2).any()):
+            raise torch.linalg.LinAlgError("linalg.svd: (Batch element 1): it is marked.")  # type: ignore[attr-defined]
+        return super().updated(W, G, buffers, options)
+
+    def step(self, closure: Any = None) -> Any:
+        super().step(closure)
+        self.taken += 1
+
+
+FAILING = Contestant("failing", Failing, draws=True)
+
+
+@pytest.mark.parametrize("network", [Perceptron, ConvolutionalClassifier])
+def test_a_member_whose_factorisation_fails_leaves_and_the_others_go_on(network: Any) -> None:
+    widths = (16,) if network is Perceptron else (4,)
+    study = replace(STUDY, steps=8, recorded=(0, 2, 8), widths=widths, network=network)
+    run = train_classifiers(study, FAILING, [0.1, 0.1, 0.3], [1, 2, 1])
+    reason = "a factorisation failed: linalg.svd: it is marked"
+    assert run.diverged == {1: Departure(3, reason)}
+    finite = run.training_loss.isfinite()
+    assert finite.all(0).tolist() == [True, False, True]
+    # The loss that it left with is the last.
+    assert finite[:, 1].tolist() == [step <= 3 for step in range(8)]
+    assert run.validation_loss.isfinite()[:, 1].tolist() == [True, True, False]
+    assert bool(run.test[1].isnan())
+    assert bool(run.validation[1].isnan())
+
+    others = train_classifiers(study, FAILING, [0.1, 0.3], [1, 1])
+    assert others.diverged == {}
+    left = [0, 2]
+    assert torch.allclose(run.training_loss[:, left], others.training_loss, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(run.validation_loss[:, left], others.validation_loss, rtol=1e-4)
+
+    alone = train_classifiers(study, FAILING, [0.1], [2])
+    assert alone.diverged == {0: Departure(3, reason)}
+    assert alone.training_loss.isfinite()[:, 0].tolist() == [step <= 3 for step in range(8)]
+
+
+def test_a_member_that_overflows_leaves_too_and_its_rate_is_the_worst(tmp_path: Path) -> None:
+    study = replace(STUDY, steps=6)
+    # From the second step on the weights are infinite in float32.
+    run = train_classifiers(study, MUON, [0.1, 1e39], [1, 1])
+    assert [*run.diverged] == [1]
+    assert run.diverged[1].reason == "the update overflows"
+    protocol = Protocol((0.1, 1e19, 1e39), extensions=0, refinements=0)
+    for _ in range(2):
+        curve = tune_classifiers(study, MUON, protocol, (1, 2), store=tmp_path)
+        assert bool(np.isnan(curve.validation[-1]).all())
+        assert bool(np.isfinite(curve.validation[curve.best]).all())
 
 
 def test_a_rate_is_tuned_on_validation_images(monkeypatch: pytest.MonkeyPatch) -> None:

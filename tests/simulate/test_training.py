@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from simulate.optimizers import MemberAdamW
+from simulate.optimizers import LoRARite, MemberAdamW
 from simulate.schedules import linear_decay
 from simulate.training import EnsembleTraining
 from simulate.training_record import Member, TrainingRecord
@@ -175,6 +176,67 @@ def test_a_member_whose_update_overflows_leaves_alone(name: str) -> None:
         1: (0, "the update overflows")
     }
     torch.testing.assert_close(record.losses[:, [0, 2]], others.losses, rtol=0, atol=1e-4)
+
+
+def failing_for(place: int) -> Callable[[Tensor], Tensor]:
+    """Of the gradients of three members, those of one so large that their squares overflow."""
+
+    def enlarge(gradient: Tensor) -> Tensor:
+        if len(gradient) < 3:
+            return gradient
+        enlarged = gradient.clone()
+        enlarged[place] *= 1e200
+        return enlarged
+
+    return enlarge
+
+
+def rite(pairs: list[Any], lr: Tensor) -> LoRARite:
+    return LoRARite(pairs, lr=lr)
+
+
+def test_a_member_whose_factorisation_fails_leaves_alone() -> None:
+    members = [(0.01, 0), (0.02, 1), (0.005, 2)]
+    run, others = (
+        training("LoRAMuon", each, optimizer=rite) for each in (members, [members[0], members[2]])
+    )
+    beside = training("LoRAMuon", members, optimizer=rite)
+    for each in (run, beside):
+        each.run(4)
+    run.model.roles()[0][0][0].register_hook(failing_for(1))
+    with torch.no_grad():
+        beside.model.positions[1, 0, 0] = torch.nan
+    for each in (run, beside, others):
+        each.run(12, validate_at=[12])
+
+    assert [*run.record.diverged] == [1]
+    gone = run.record.diverged[1]
+    assert gone.step == 4
+    assert gone.reason.startswith("a factorisation failed: linalg.")
+    assert gone.loss == float(run.record.losses[4, 1])
+    assert run.active == [0, 2]
+    assert run.model.members == 2
+    assert run.record.tokens.tolist() == [12 * 64, 4 * 64, 12 * 64]
+    # As one from which it was taken for another reason, to the bit, and as one without it.
+    left = [0, 2]
+    assert torch.equal(run.record.losses[:, left], beside.record.losses[:, left])
+    assert bitwise(weights(run), weights(beside))
+    torch.testing.assert_close(run.record.losses[:, left], others.record.losses, rtol=0, atol=APART)
+    for p, q in zip(run.model.parameters(), others.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=APART)
+
+
+def test_a_member_alone_whose_factorisation_fails_is_recorded_alike() -> None:
+    run = training("LoRAMuon", [(0.02, 1)], optimizer=rite)
+    run.run(2)
+    factor = run.model.roles()[0][0][0]
+    factor.register_hook(lambda gradient: 1e200 * gradient)
+    record = run.run(5, validate_at=[5])
+    assert [*record.diverged] == [0]
+    assert record.diverged[0].step == 2
+    assert record.diverged[0].reason.startswith("a factorisation failed: linalg.")
+    assert run.active == []
+    assert record.losses.shape == (3, 1)
 
 
 def test_rates_follow_the_schedule() -> None:

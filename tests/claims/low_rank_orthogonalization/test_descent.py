@@ -51,8 +51,8 @@ def test_round_off_is_far_below_what_is_measured() -> None:
 
 def test_members_that_leave_change_no_run() -> None:
     """The longest horizon at full rank against a plain loop, one seed at a time."""
-    runs = descent_rate._Runs((24, 6), (5, 6))
-    kept, whole = (x.unflatten(1, runs.shape) for x in descent_rate._run(runs, 1.0))
+    runs = descent_rate._Runs((24, 6), (5, 6), "cpu")
+    kept, whole = (x.unflatten(1, runs.shape) for x in descent_rate._run(runs, (8, 3, 1), 1.0))
     for place, seed in enumerate((5, 6)):
         for horizon, K in enumerate((24, 6)):
             X = gaussian([seed], 8, 10, stream=1)[0]
@@ -71,7 +71,7 @@ def test_members_that_leave_change_no_run() -> None:
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_two_momenta_are_those_of_muon(nesterov: bool) -> None:
     cells = tuple((0.1, b, b if nesterov else 1.0) for b in (0.0, 0.5, 0.9))
-    grid = practical._Grid(cells, (1, 2), 0.3)
+    grid = practical._Grid(cells, (1, 2), 0.3, "cpu")
     ends = []
     for make in (practical._two_momenta, practical._cases([0.0])["Muon, Nesterov"].make):
         W = nn.Parameter(grid.start())
@@ -91,7 +91,7 @@ def test_momenta_out_of_range_are_refused() -> None:
 
 
 def test_the_bound_term_by_term() -> None:
-    grid = practical._Grid(((0.1, 0.0, 0.0), (0.2, 0.5, 1.0)), (1,), 1.0)
+    grid = practical._Grid(((0.1, 0.0, 0.0), (0.2, 0.5, 1.0)), (1,), 1.0, "cpu")
     f, X = grid.problem(), grid.start()
     run = practical._Run(torch.zeros(0), s_min=0.5, s_max=1.5)
     L, fall = f.frobenius_smoothness, f.loss(X)

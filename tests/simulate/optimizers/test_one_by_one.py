@@ -18,7 +18,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 def test_members_of_parameters_get_what_they_get_alone(transposed: bool) -> None:
     values, gradients = drawn(2, 3, 5, 4), [drawn(2, 3, 5, 4, seed=seed) for seed in (1, 2)]
     W = nn.Parameter(values.mT.contiguous().mT if transposed else values.clone())
-    ensemble = OneByOne([W], lambda given: torch.optim.Adam(given, lr=0.1))
+    ensemble = OneByOne([W], torch.optim.Adam, lr=0.1)
     for G in gradients:
         W.grad = G
         ensemble.step()
@@ -38,7 +38,7 @@ def test_pairs_stay_pairs() -> None:
         p.grad = drawn(*p.shape, seed=3)
         q.grad = p.grad.clone()
     LoRAMuon([(B, A)], lr=0.1).step()
-    OneByOne([one_by_one], lambda pairs: LoRAMuon(pairs, lr=0.1)).step()
+    OneByOne([one_by_one], LoRAMuon, lr=0.1).step()
     for p, q in zip((B, A), one_by_one, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-13, atol=1e-13)
 
@@ -55,8 +55,18 @@ def test_a_gradient_is_theirs_to_overwrite() -> None:
                 for p in group["params"]:
                     p.grad.zero_()
 
-    OneByOne([W], lambda given: Spoiling(given, lr=1.0)).step()
+    OneByOne([W], Spoiling, lr=1.0).step()
     assert torch.equal(W.grad, G)
+
+
+def test_every_member_has_its_rate() -> None:
+    W = nn.Parameter(torch.zeros(2, 3, 4, 4, dtype=torch.float64))
+    rates = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64)
+    W.grad = drawn(2, 3, 4, 4)
+    OneByOne([W], torch.optim.SGD, lr=rates).step()
+    assert torch.equal(W.detach(), -rates[:, None, None] * W.grad)
+    with pytest.raises(ValueError, match=r"lr must broadcast .* \(2, 3\), got shape \(2,\)"):
+        OneByOne([W], torch.optim.SGD, lr=rates[:2])
 
 
 def test_what_is_refused() -> None:

@@ -158,10 +158,10 @@ def test_schedulers_and_groups_set_their_own_rate(name: str) -> None:
 @each_optimizer
 def test_members_of_an_ensemble_are_pairs_alone(name: str, device: torch.device) -> None:
     rates = torch.tensor([0.01, 0.05, 0.2], dtype=torch.float64)
-    together = parameters((9, 7, 3), batch=(3,))
-    for pair in together:
-        for factor in pair:
-            factor.data = factor.data.to(device)
+    together = [
+        (torch.nn.Parameter(B.detach().to(device)), torch.nn.Parameter(A.detach().to(device)))
+        for B, A in parameters((9, 7, 3), batch=(3,))
+    ]
     optimizer = OPTIMIZERS[name](together, lr=rates.to(device))
     alone: list[Parameters] = []
     for member in range(3):

@@ -264,6 +264,25 @@ def test_a_lane_that_diverges_leaves_and_the_others_go_on(reduce: bool) -> None:
     assert apart(found.products[[0, 2]], others.products) <= bound
 
 
+def test_a_lane_whose_factorisation_fails_leaves_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = torch.tensor([[0.1], [0.15], [0.2]], dtype=torch.float64)
+    real = LoRAMuon.updated
+
+    def updated(self: LoRAMuon, batch: Any, state: Any) -> Any:
+        if batch.step == 4 and bool((torch.as_tensor(batch.group["lr"]) == 0.15).any()):
+            raise torch.linalg.LinAlgError("it is marked")  # type: ignore[attr-defined]
+        return real(self, batch, state)
+
+    monkeypatch.setattr(LoRAMuon, "updated", updated)
+    found = iterate(PROBLEM, START, LoRAMuon, rates, range(9))
+    assert found.diverged.tolist() == [[math.inf] * 2, [5.0] * 2, [math.inf] * 2]
+    assert found.singular_values.isfinite().all(-1)[1].tolist() == [[s < 5 for s in range(9)]] * 2
+    others = iterate(PROBLEM, START, LoRAMuon, rates[[0, 2]], range(9))
+    assert apart(found.products[[0, 2]], others.products) <= ROUNDINGS * round_off(LoRAMuon)
+
+
 def test_plain_descent_that_overflows_is_seen_without_the_optimiser_s_help() -> None:
     found = iterate(PROBLEM, START, of_factors(SGD, momentum=0.5), 50.0, range(20))
     assert bool((found.diverged < 20).all())
