@@ -55,7 +55,7 @@ EVERY: dict[str, tuple[str, Callable[..., Optimizer], dict[str, Any]]] = {
     "Riemannion": ("pairs", optimizers.Riemannion, {}),
     "ScaledGD": ("pairs", optimizers.ScaledGD, {}),
     "Spectron": ("pairs", optimizers.Spectron, {}),
-    "SpectralDescent": ("pairs", optimizers.SpectralDescent, {"beta": 0.1}),
+    "SpectralDescent": ("matrices", optimizers.SpectralDescent, {"beta": 0.1}),
     "Muon, torch": ("matrices", optimizers.Muon, {"orthogonalizer": OF_TORCH}),
     "Muon, exact": ("matrices", optimizers.Muon, {"orthogonalizer": "svd"}),
     "Muon, Polar Express": ("matrices", optimizers.Muon, {"orthogonalizer": "polar_express"}),
