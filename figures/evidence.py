@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from claims.registry import Verdict
-from claims.results import Results
-from claims.results.provenance import OWN
+from claims.results import OWN, Results
 from figures.figure import Figure, Sources
 from figures.numbers import moment
 

@@ -9,8 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from claims.registry import Verdict
-from claims.results import Recorded, Results, read_results, write_atomically
-from claims.results.provenance import place_of
+from claims.results import Recorded, Results, place_of, read_results, write_atomically
 from figures import numbers
 from figures.mathml import mathematics
 from figures.placement import place

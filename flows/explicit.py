@@ -15,11 +15,12 @@ from flows.tolerance import Tolerance
 # Attempts in a row, before anybody looks at what they led to.
 SPAN = 8
 
-# A lane is stiff once, after STEADY spans in a row, its steps are so short that FAR of them do not
-# bring it to its end. A whole stiff trajectory takes 150 to 500 implicit steps at rtol = TIGHT,
-# each at the price of three to six explicit ones; and more steps below it, for their estimate, of
-# order 4, may be rtol^(2/3).
-STEADY, FAR, TIGHT = 3, 2000.0, 1e-6
+# A lane is stiff once, after STEADY spans in a row, its steps are so short that FAR of them neither
+# bring it to its end nor across its own size at speed 1: a small state takes short steps, stiff or
+# not. A whole stiff trajectory takes 150 to 500 implicit steps at rtol = TIGHT, each at the price
+# of three to six explicit ones; and more steps below it, for their estimate, of order 4, may be
+# rtol^(2/3).
+STEADY, FAR, TIGHT = 3, 1500.0, 1e-6
 
 
 class ExplicitStepper:
@@ -74,6 +75,7 @@ class ExplicitStepper:
 
     def stiff(self, left: Tensor) -> bool:
         """Whether half of the lanes that are left are held up."""
+        left = torch.minimum(left, self.y.abs().amax(-1))
         self._strain = (self._strain + 1) * (self.far * self.h < left)
         return int((self._strain >= STEADY).sum()) * 2 >= len(self._strain)
 

@@ -46,7 +46,7 @@ def require_square(name: str, S: Tensor) -> None:
 def require_finite(name: str, tensor: Tensor) -> None:
     """Raise NotFiniteInputError, a ValueError, for NaN or infinity (waits for the device)."""
     # One pass: a sum is finite only if every entry is. It may overflow, hence the closer look.
-    if math.isfinite(tensor.sum()):
+    if math.isfinite(tensor.detach().sum()):
         return
     finite = torch.isfinite(tensor)
     if not bool(finite.all()):

@@ -1,11 +1,13 @@
 """Results on disk: the one room that writes them and reads them back."""
 
+from claims.results.provenance import OWN, place_of
 from claims.results.recorded import Earlier, Outcome, Recorded, RecordedControl, Results
 from claims.results.recorder import Recorder, read_results
 from claims.results.strict_json import ResultsError
 from simulate.atomic import write_atomically
 
 __all__ = [
+    "OWN",
     "Earlier",
     "Outcome",
     "Recorded",
@@ -13,6 +15,7 @@ __all__ = [
     "Recorder",
     "Results",
     "ResultsError",
+    "place_of",
     "read_results",
     "write_atomically",
 ]

@@ -77,6 +77,13 @@ def test_the_work_says_which_method_ran(
     assert (work.method, work.kernel) == (expected, "plain")
 
 
+def test_short_steps_of_a_small_state_are_not_stiff() -> None:
+    generator = torch.Generator().manual_seed(0)
+    B, A = (1e-7 * torch.randn(s, generator=generator).double() for s in ((1, 6, 2), (1, 2, 5)))
+    run = integrate(spectral_flow(PROBLEM, 1e-3), (B, A), [0.2], rtol=1e-10, atol=1e-14)
+    assert run.work.method == "dormand_prince"
+
+
 def test_auto_is_explicit_until_a_mode_arrives() -> None:
     field, start = spectral_flow(PROBLEM, STIFF), PROBLEM.gaussian_init(0.1, seed=0)
     early, named = (integrate(field, start, [0.3], method=x) for x in ("auto", "dormand_prince"))
