@@ -48,6 +48,7 @@ class AllOrNothingOptimizer(Optimizer, ABC):
                 raise unknown_name(f"option of {type(self).__name__}", name, self.defaults)
         super().add_param_group(param_group)
         try:
+            _require_names(self.param_groups[-1])
             self._require(len(self.param_groups) - 1)
         except ValueError:
             self.param_groups.pop()
@@ -94,3 +95,14 @@ class AllOrNothingOptimizer(Optimizer, ABC):
         self.require_group(index)
         self.require_options(group)
         sound[index] = Contents(group)
+
+
+def _require_names(group: Mapping[str, Any]) -> None:
+    """Raise ValueError where torch took a pair of parameters for a parameter and its name."""
+    for name in group.get("param_names", ()):
+        if not isinstance(name, str):
+            raise ValueError(
+                "parameters, or (name, parameter) with a name that is text, are expected; given "
+                f"({type(name).__name__}, ...): a pair (B, A) is for optimisers of pairs, and "
+                "matrices are given one by one"
+            )

@@ -166,6 +166,13 @@ def test_named_parameters_and_parameters_without_gradients() -> None:
     assert optimizer.param_groups[0]["param_names"][2] == "layer 2"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pair_is_not_taken_for_a_parameter_and_its_name(kind: str) -> None:
+    pair = Parameter(random(5, 2, seed=1)), Parameter(random(2, 7, seed=2))
+    with pytest.raises(ValueError, match=r"pair \(B, A\) is for optimisers of pairs"):
+        KINDS[kind]([pair])
+
+
 def test_torchs_steps_hooks_and_zero_grad_work() -> None:
     params, seen = parameters(), []
     optimizer = SpectralDescent(params, 0.1)
