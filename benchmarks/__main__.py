@@ -196,12 +196,13 @@ def ensembles(
     console = _console()
     console.print(together.table(rows, threads))
     together.record(out / "ensembles.json", rows, threads)
+    missed = together.missed(rows)
     for row in together.judged(rows):
         console.print(
             f"width {row.width}, batch {row.batch}, {row.contestant}: {row.ratio:.2f}, at least "
-            f"{together.BAR[1]:g}: {'met' if row.ratio >= together.BAR[1] else 'MISSED'}"
+            f"{together.BAR[1]:g}: {'MISSED' if row in missed else 'met'}"
         )
-    raise typer.Exit(int(bool(together.missed(rows))))
+    raise typer.Exit(int(bool(missed)))
 
 
 def keep_to(threads: int) -> None:

@@ -64,7 +64,7 @@ class AdaptiveRun:
 
     def to_end(self) -> None:
         """Fill the record, or raise IntegrationError."""
-        most = self.control.max_steps
+        most, successor = self.control.max_steps, self.control.successor
         while len(self.lanes):
             spent = self.record.attempts(self.lanes)
             left = most - int(spent.max())
@@ -79,8 +79,10 @@ class AdaptiveRun:
                 return
             if self.control.progress is not None:
                 self.control.progress(float(self.stepper.t.min()) / self.end)
-            if self.control.successor is not None and self.stepper.stiff(self._left()):
-                self.stepper = self.control.successor(self.stepper, self.coordinates, self.lanes)
+            if successor is not None and self.stepper.stiff(self._left()):
+                self.stepper = successor(self.stepper, self.coordinates, self.lanes)
+                # It is asked nothing: what is left costs a loss of every lane.
+                successor = None
 
     def _finish(self, attempts: Attempts) -> None:
         lanes, coordinates = self.lanes, self.coordinates

@@ -19,8 +19,8 @@ from simulate.cells import Contestant
 from simulate.checkpoint import read_checkpoint, write_checkpoint
 from simulate.fingerprint import fingerprint, name_of
 from simulate.optimizers.member_adamw import MemberAdamW
-from simulate.optimizers.members import keep_members, step_or_leave
-from simulate.schedules import linear_decay
+from simulate.optimizers.members import let_go, step_or_leave
+from simulate.schedules import begin_schedule, follow_schedule, linear_decay
 from simulate.tasks.batches import sample_batches
 from simulate.tasks.convolutional_classifier import ConvolutionalClassifier
 from simulate.tasks.digits import Digits
@@ -147,9 +147,7 @@ def train_classifiers(
         MemberAdamW(model.others, lr=READOUT_RATE, weight_decay=0.0),
     ]
     groups = [group for each in optimizers for group in each.param_groups]
-    for group in groups:
-        # torch's name for the rate that a schedule begins from.
-        group["initial_lr"] = group["lr"]
+    begin_schedule(groups)
     schedule = linear_decay(study.steps, study.steps // 10)
     batches = sample_batches(len(pixels), study.batch_size, seeds, study.device)
     going, diverged = list(range(len(seeds))), dict[int, Departure]()
@@ -160,14 +158,11 @@ def train_classifiers(
     def leave(reasons: Mapping[int, str]) -> bool:
         nonlocal going, batches
         diverged.update({going[place]: Departure(step, why) for place, why in reasons.items()})
-        kept = [place for place in range(len(going)) if place not in reasons]
-        going = [going[place] for place in kept]
-        if kept:
-            for each in optimizers:
-                keep_members(each, torch.tensor(kept))
+        going = [going[place] for place in let_go(optimizers, len(going), reasons)]
+        if going:
             left = [seeds[i] for i in going]
             batches = sample_batches(len(pixels), study.batch_size, left, study.device)
-        return bool(kept)
+        return bool(going)
 
     for step in range(study.steps + 1):
         if step in study.recorded:
@@ -183,8 +178,7 @@ def train_classifiers(
         losses[step, going] = loss.detach().double().cpu()
         # Its graph holds on to the parameters as they are.
         del loss
-        for group in groups:
-            group["lr"] = group["initial_lr"] * schedule(step)
+        follow_schedule(groups, schedule(step))
         for each in optimizers:
             if going:
                 step_or_leave(each, leave)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from geometry.errors import require_between, require_positive_int
 
@@ -35,6 +36,18 @@ def cosine_decay(steps: int, warmup: int = 0, final: float = 0.0) -> Schedule:
     Reference: Loshchilov and Hutter, SGDR, arXiv 1608.03983.
     """
     return _warmed_up(steps, warmup, final, lambda share: (1 + math.cos(math.pi * share)) / 2)
+
+
+def begin_schedule(groups: Iterable[dict[str, Any]]) -> None:
+    """Note the rates that a schedule multiplies, by torch's name, where they are not noted yet."""
+    for group in groups:
+        group.setdefault("initial_lr", group["lr"])
+
+
+def follow_schedule(groups: Iterable[dict[str, Any]], factor: float) -> None:
+    """Rates become ``factor`` times those that the schedule began from."""
+    for group in groups:
+        group["lr"] = group["initial_lr"] * factor
 
 
 def _warmed_up(steps: int, warmup: int, final: float, shape: Callable[[float], float]) -> Schedule:

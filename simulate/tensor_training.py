@@ -10,8 +10,8 @@ from torch import Tensor
 
 from geometry.errors import require_positive_int
 from simulate.cells import Contestant
-from simulate.optimizers.members import keep_members, step_or_leave
-from simulate.schedules import linear_decay
+from simulate.optimizers.members import let_go, step_or_leave
+from simulate.schedules import begin_schedule, follow_schedule, linear_decay
 from simulate.tasks.tensor_models import Entries, Tucker
 from simulate.training_record import Departure
 
@@ -87,9 +87,7 @@ def train_tensors(
     parameters = model.begun(task.shape, seeds * len(rates), dtype=dtype, device=device)
     lr = torch.tensor(rates, dtype=torch.float64, device=device).repeat_interleave(len(seeds))
     optimizer = contestant.optimizer(parameters, lr, seeds * len(rates))
-    for group in optimizer.param_groups:
-        # torch's name for the rate that a schedule begins from.
-        group["initial_lr"] = lr
+    begin_schedule(optimizer.param_groups)
     schedule, at = linear_decay(steps, steps // 10), sorted({*recorded} & {*range(steps + 1)})
     held_out = torch.full((*size, len(at)), torch.nan, dtype=torch.float64)
     going, diverged = torch.arange(lr.numel()), dict[tuple[int, int], Departure]()
@@ -98,12 +96,10 @@ def train_tensors(
         nonlocal going, rows, place
         for member, reason in reasons.items():
             diverged[divmod(int(going[member]), len(seeds))] = Departure(step, reason)
-        kept = [member for member in range(len(going)) if member not in reasons]
+        kept = let_go([optimizer], len(going), reasons)
         going = going[kept]
         rows, row = (going // len(seeds)).unique(return_inverse=True)
         place = row * len(seeds) + going % len(seeds)
-        if kept:
-            keep_members(optimizer, torch.tensor(kept))
         return bool(kept)
 
     for step in range(steps + 1):
@@ -118,8 +114,7 @@ def train_tensors(
         W.backward(gradients if len(gradients) == len(place) else gradients[place])
         # Its graph holds on to the parameters as they are.
         del W
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * schedule(step)
+        follow_schedule(optimizer.param_groups, schedule(step))
         step_or_leave(optimizer, leave)
         if not len(going):
             break

@@ -16,9 +16,10 @@ from torch.optim import Optimizer
 
 from geometry.errors import require_nonnegative, require_positive, require_positive_int
 from simulate.checkpoint import read_checkpoint, write_checkpoint
+from simulate.optimizers.failed_step import NOT_FINITE
 from simulate.optimizers.member_adamw import MemberAdamW
 from simulate.optimizers.members import keep_members, step_or_leave
-from simulate.schedules import Schedule, constant
+from simulate.schedules import Schedule, begin_schedule, constant, follow_schedule
 from simulate.tasks.adaptation import LowRankAdaptation
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.batches import Batches, evaluation_windows
@@ -110,9 +111,7 @@ class EnsembleTraining:
         self._optimizers = [optimizer(cast("list[Any]", pairs or matrices), rates)]
         if rest:
             self._optimizers.append(others(rest))
-        for group in self._groups():
-            # torch's name for the rate that a schedule begins from.
-            group.setdefault("initial_lr", group["lr"])
+        begin_schedule(self._groups())
         length = sizes.length
         self._train = corpus.train.to(self.device)
         self._batch_size, self._batches = batch_size, self._batches_of(seeds, length, batch_size)
@@ -247,9 +246,7 @@ class EnsembleTraining:
         if not bool(staying.all()):
             self._part(self._reasons(found.tolist(), sound.tolist()), found.tolist())
             found = found[staying]
-        factor = self._schedule(self.step)
-        for group in self._groups():
-            group["lr"] = group["initial_lr"] * factor
+        follow_schedule(self._groups(), self._schedule(self.step))
 
         def leave(reasons: Mapping[int, str]) -> bool:
             nonlocal found
@@ -270,7 +267,7 @@ class EnsembleTraining:
             if not math.isfinite(loss):
                 reasons[place] = f"the loss is {loss}"
             elif not sound[place]:
-                reasons[place] = "the gradient has NaN or infinite entries"
+                reasons[place] = NOT_FINITE["gradient"]
             elif loss > self._most:
                 reasons[place] = f"the loss, {loss:.4g}, exceeds {self._most:.4g}"
         return reasons

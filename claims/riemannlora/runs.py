@@ -26,7 +26,7 @@ from simulate.optimizers import (
     RiemannLoRA,
     ScaledGD,
     Spectron,
-    keep_members,
+    let_go,
     step_or_leave,
 )
 
@@ -124,11 +124,8 @@ def _stepped(optimizer: torch.optim.Optimizer, pair: Pair, target: Tensor, going
 
     def leave(reasons: Mapping[int, str]) -> bool:
         nonlocal going
-        kept = [place for place in range(len(going)) if place not in reasons]
-        going = going[kept]
-        if kept:
-            keep_members(optimizer, torch.tensor(kept))
-        return bool(kept)
+        going = going[let_go([optimizer], len(going), reasons)]
+        return bool(len(going))
 
     step_or_leave(optimizer, leave)
     return going

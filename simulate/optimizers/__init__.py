@@ -9,7 +9,7 @@ from simulate.optimizers.low_rank_muon import LowRankMuon
 from simulate.optimizers.matrix_optimizer import MatrixOptimizer
 from simulate.optimizers.member_adamw import MemberAdamW
 from simulate.optimizers.member_sgd import MemberSGD
-from simulate.optimizers.members import keep_members, step_or_leave
+from simulate.optimizers.members import keep_members, let_go, step_or_leave
 from simulate.optimizers.muon import Muon
 from simulate.optimizers.one_by_one import OneByOne
 from simulate.optimizers.pair_optimizer import PairOptimizer
@@ -45,6 +45,7 @@ __all__ = [
     "Spectron",
     "Tensorion",
     "keep_members",
+    "let_go",
     "lora_pairs",
     "step_or_leave",
     "tensor_parameters",

@@ -17,6 +17,15 @@ Result = TypeVar("Result")
 # What geometry and LAPACK raise for a whole batch because of some of its matrices.
 OF_MATRICES: tuple[type[Exception], ...] = (torch.linalg.LinAlgError, NotFiniteInputError)  # type: ignore[attr-defined]
 
+# What is recorded of a member, by what of it is not finite.
+NOT_FINITE: Mapping[str, str] = MappingProxyType(
+    {
+        "gradient": "the gradient has NaN or infinite entries",
+        # Gradients are looked at before.
+        "new value": "the update overflows",
+    }
+)
+
 
 class FailedStepError(ValueError):
     """A step that cannot be made; nothing was updated.
@@ -105,8 +114,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, FailedStepError):
         return next(iter(error.reasons.values()), str(error))
     if isinstance(error, NotFiniteInputError):
-        # Gradients are looked at before.
-        return "the update overflows"
+        return NOT_FINITE["new value"]
     if isinstance(error, RankError):
         return "a factor has lost its rank"
     # LAPACK counts from 0 in every batch.

@@ -14,8 +14,7 @@ from torch.optim.optimizer import ParamsT
 from geometry.errors import require_floating, require_nonnegative
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
 from simulate.optimizers.descent import Rate, require_rate
-from simulate.optimizers.failed_step import NotFiniteError
-from simulate.optimizers.parameter_stack import NOT_FINITE
+from simulate.optimizers.failed_step import NOT_FINITE, NotFiniteError
 
 
 class MemberAdamW(AllOrNothingOptimizer):

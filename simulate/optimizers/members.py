@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -34,6 +34,20 @@ def step_or_leave(optimizer: torch.optim.Optimizer, leave: Leave) -> None:
                 raise
             if not leave(error.reasons):
                 return
+
+
+def let_go(
+    optimizers: Iterable[torch.optim.Optimizer], count: int, leaving: Collection[int]
+) -> list[int]:
+    """Let members at these places among ``count`` leave every optimiser; the places that stay.
+
+    Where none stays the optimisers keep what they have.
+    """
+    kept = [place for place in range(count) if place not in leaving]
+    if kept:
+        for each in optimizers:
+            keep_members(each, torch.tensor(kept))
+    return kept
 
 
 @torch.no_grad()

@@ -18,8 +18,13 @@ from geometry.errors import RankError, require_nonnegative
 from geometry.gauge import Pair, require_pair
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
 from simulate.optimizers.descent import require_rate
-from simulate.optimizers.failed_step import OF_MATRICES, NotFiniteError, naming_members, of_member
-from simulate.optimizers.parameter_stack import NOT_FINITE
+from simulate.optimizers.failed_step import (
+    NOT_FINITE,
+    OF_MATRICES,
+    NotFiniteError,
+    naming_members,
+    of_member,
+)
 
 Group = dict[str, Any]
 Pairs = Iterable[Pair] | Iterable[Group]

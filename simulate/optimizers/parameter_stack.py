@@ -6,22 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from simulate.optimizers.failed_step import NotFiniteError, of_member
-
-# What is recorded of a member, by what of it is not finite.
-NOT_FINITE: Mapping[str, str] = MappingProxyType(
-    {
-        "gradient": "the gradient has NaN or infinite entries",
-        # Gradients are looked at before.
-        "new value": "the update overflows",
-    }
-)
+from simulate.optimizers.failed_step import NOT_FINITE, NotFiniteError, of_member
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from geometry.fixed_rank import FixedRank, Tangent, as_pair, retract
 from geometry.fixed_rank_steps import nearest_factors, point_and_gradient, product_projected
 from geometry.gauge import Pair
 from geometry.scaling import widest_dtype
-from simulate.optimizers.failed_step import NotFiniteError
+from simulate.optimizers.failed_step import NOT_FINITE, NotFiniteError
 from simulate.optimizers.pair_optimizer import Batch, PairOptimizer, State, rate
-from simulate.optimizers.parameter_stack import NOT_FINITE
 
 BUFFER = "momentum_buffer"
 
