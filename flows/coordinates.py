@@ -187,7 +187,7 @@ class ReducedCoordinates:
 
     def lift(self, states: Tensor) -> Factors:
         b, a = self.factors(states)
-        return _align(self.left, states) @ b, a @ _align(self.right, states).mT
+        return _by_lane(b.mT, self.left.mT).mT, _by_lane(a, self.right.mT)
 
     def select(self, lanes: Tensor) -> ReducedCoordinates:
         return replace(
@@ -226,16 +226,14 @@ class ReducedCoordinates:
 
     def mode_overlaps(self, states: Tensor) -> Tensor:
         b, a = self.factors(states)
-        left, right = (_align(x, b) for x in (self.target_left, self.target_right))
-        return (left.mT @ b) @ (a @ right)
+        return _by_lane(b.mT, self.target_left).mT @ _by_lane(a, self.target_right)
 
     def mode_rates(self, states: Tensor, velocity: Tensor) -> Tensor:
         (b, a), (db, da) = self.factors(states), self.factors(velocity)
         return self._modes(db, a) + self._modes(b, da)
 
     def _modes(self, b: Tensor, a: Tensor) -> Tensor:
-        left, right = (_align(x, b) for x in (self.target_left, self.target_right))
-        return ((b.mT @ left) * (a @ right)).sum(-2)
+        return (_by_lane(b.mT, self.target_left) * _by_lane(a, self.target_right)).sum(-2)
 
     def _basis(self, side: int) -> SpanBasis:
         basis = self.bases[side]
@@ -260,6 +258,14 @@ def _with_rows(matrices: Tensor, count: int) -> Tensor:
     if matrices.shape[-2] == count:
         return matrices
     return torch.nn.functional.pad(matrices, (0, 0, 0, count - matrices.shape[-2]))
+
+
+def _by_lane(rows: Tensor, matrices: Tensor) -> Tensor:
+    """rows (L, ..., r, q) times the matrix (L, q, n) of their lane.
+
+    A product that broadcasts would copy the matrix for every one of the axes between.
+    """
+    return (rows.flatten(1, -2) @ matrices).unflatten(1, rows.shape[1:-1])
 
 
 def _align(per_lane: Tensor, states: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from flows.tolerance import Tolerance
 from flows.underway import Underway
 
 # Corrections in a row, before anybody looks at what they led to.
-SPAN = 16
+SPAN = 32
 
 
 class ImplicitStepper:

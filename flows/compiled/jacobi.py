@@ -33,7 +33,8 @@ EPSILON: Final = 2.0**-52
 def orthogonalize(x: Array, squares: Array) -> Lanes:
     """Rotate the columns x[p] (r, WIDTH) pairwise until they are orthogonal to round-off.
 
-    squares[0, p] become their squared lengths.
+    squares[0, p] become their squared lengths. Pairs with the same p + q modulo r have no column in
+    common (Luk and Park 1989), so that one rotation need not wait for the last.
 
     Returns:
         The poison, NaN in lanes that rotate still in the last of SWEEPS sweeps; none is known.
@@ -47,8 +48,11 @@ def orthogonalize(x: Array, squares: Array) -> Lanes:
         for p in range(r):
             put(squares, 0, p, _overlap(x, p, p))
         moved = every(0.0)
-        for p in range(r - 1):
-            for q in range(p + 1, r):
+        for total in range(r):
+            for p in range(r):
+                q = (total - p) % r
+                if q <= p:
+                    continue
                 overlap = _overlap(x, p, q)
                 limit = negligible * at(squares, 0, p) * at(squares, 0, q)
                 needed = overlap * overlap > limit
@@ -76,14 +80,15 @@ def _rotate(x: Array, squares: Array, p: int, q: int, overlap: Lanes, needed: Ma
     """
     n_p, n_q = at(squares, 0, p), at(squares, 0, q)
     difference = n_q - n_p
-    inverse = 1.0 / root(difference * difference + 4.0 * overlap * overlap)
-    c = root(0.5 + 0.5 * magnitude(difference) * inverse)
-    s = with_sign(overlap, overlap * difference) * inverse / c
-    shift = s * overlap / c
+    double = 2.0 * overlap
+    hypotenuse = root(difference * difference + double * double)
+    tangent = with_sign(double, double * difference) / (magnitude(difference) + hypotenuse)
     # Selections, not branches: a 0 / 0 of columns that are orthogonal already ends here.
-    put(squares, 0, p, where(needed, n_p - shift, n_p))
-    put(squares, 0, q, where(needed, n_q + shift, n_q))
-    c, s = where(needed, c, 1.0), where(needed, s, 0.0)
+    tangent = where(needed, tangent, 0.0)
+    c = 1.0 / root(1.0 + tangent * tangent)
+    s, shift = tangent * c, tangent * overlap
+    put(squares, 0, p, n_p - shift)
+    put(squares, 0, q, n_q + shift)
     for i in range(len(x)):
         u, v = at(x, p, i), at(x, q, i)
         put(x, p, i, c * u - s * v)
