@@ -314,7 +314,8 @@ def judge(
     REFUTED: as HOLDS, for a claim declared refuted that shows its counterexample.
 
     Raises ValueError where a control is missing, measures by another criterion than the check, or
-    measured NaN: a control has to fail by its numbers, not by breaking.
+    measured NaN beside a check that meets its bounds: a control has to fail by its numbers, not by
+    breaking.
     """
     if set(controls) != set(claim.controls):
         raise ValueError(
@@ -329,6 +330,9 @@ def judge(
                 f"claim {claim.id!r}: the control {name!r} measures by criteria the check does "
                 f"not have: {strange}"
             )
+    missed = [measurement.name for measurement in evidence.measurements if not measurement.holds]
+    if missed:
+        return Verdict.FAILS, f"the check misses its bound on: {', '.join(missed)}"
     empty = [
         f"{name}: {m.name}"
         for name, c in controls.items()
@@ -337,9 +341,6 @@ def judge(
     ]
     if empty:
         raise ValueError(f"claim {claim.id!r}: a NaN is no failed control: {'; '.join(empty)}")
-    missed = [measurement.name for measurement in evidence.measurements if not measurement.holds]
-    if missed:
-        return Verdict.FAILS, f"the check misses its bound on: {', '.join(missed)}"
     passing = [name for name, control in controls.items() if control.holds]
     if passing:
         return Verdict.VACUOUS, f"a control meets the same bounds: {', '.join(passing)}"

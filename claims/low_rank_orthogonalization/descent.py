@@ -71,7 +71,8 @@ def _descent(setting: Setting, share: float, subject: Make | None = None) -> Evi
             rounding = 1e3 * torch.finfo(torch.float64).eps * (before + after + gain)
             curved = after - before + gain
             bounds = torch.stack([frobenius * rank, spectral]) * share * eta.square() / 2
-            taken.append((curved / bounds, curved - bounds > rounding))
+            # What is not a number is above as well.
+            taken.append((curved / bounds, ~(curved - bounds <= rounding)))
     shares, violated = (
         torch.stack(x).unflatten(0, (len(ranks), -1)).cpu() for x in zip(*taken, strict=True)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.optim import Optimizer
 
 from claims import REGISTRY
-from claims.registry import Claim, Verdict
+from claims.registry import Claim, Make, Verdict
 from claims.running.one import run_claim
 from claims.subject import Subject, about, load_subject
 from simulate.optimizers import LoRAMuon, Muon
@@ -30,12 +32,17 @@ number = 3
 """
 
 
-OF_MATRICES = {claim.id: claim for claim in REGISTRY if claim.subject == "matrices"}
+ASKED = {claim.id: claim for claim in REGISTRY if claim.subject is not None}
+OF_MATRICES = {claim.id: claim for claim in ASKED.values() if claim.subject == "matrices"}
 STILL: dict[str, Any] = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
 
 
-def polar(params: Any, lr: float, **options: Any) -> torch.optim.Optimizer:
+def polar(params: Any, lr: float, **options: Any) -> Optimizer:
     return Muon(params, lr=lr, adjust_lr_fn="unadjusted", **{**STILL, **options})
+
+
+def still(pairs: Any, lr: float) -> Optimizer:
+    return LoRAMuon(pairs, lr=lr, momentum=0.0)
 
 
 @pytest.fixture
@@ -72,12 +79,9 @@ def test_a_covariant_optimiser_holds_and_adam_does_not(identifier: str) -> None:
 
 
 def test_one_of_ours_by_its_members_is_the_claim_itself() -> None:
-    def exact(pairs: Any, lr: float) -> torch.optim.Optimizer:
-        return LoRAMuon(pairs, lr=lr, momentum=0.0)
-
     claim = REGISTRY["lora-muon.solves-split"]
     ours = run_claim(claim, "quick", 0).evidence
-    theirs = run_claim(claim, "quick", 0, subject=Subject("ours", "pairs", exact)).evidence
+    theirs = run_claim(claim, "quick", 0, subject=Subject("ours", "pairs", still)).evidence
     assert ours is not None
     assert theirs is not None
     for one, other in zip(ours.measurements, theirs.measurements, strict=True):
@@ -140,6 +144,49 @@ def test_controls_stay_what_they_are(identifier: str) -> None:
     assert ours.verdict is theirs.verdict is Verdict.HOLDS
     for name, control in ours.controls.items():
         assert control.measurements == theirs.controls[name].measurements
+
+
+class Breaking:
+    """Sound optimisers, of which some leave NaN behind with every step.
+
+    Args:
+        broken: whether one does, from its number, counted from 1, and what it is given.
+    """
+
+    def __init__(self, make: Make, broken: Callable[[int, Any], bool]) -> None:
+        self.make, self.broken, self.made = make, broken, 0
+
+    def __call__(self, given: Any, lr: float) -> Optimizer:
+        optimizer: Optimizer = self.make(given, lr=lr)
+        self.made += 1
+        if self.broken(self.made, given):
+            optimizer.register_step_post_hook(_lose)
+        return optimizer
+
+
+def _lose(optimizer: Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.data.fill_(torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        *((name, lambda number, given: True) for name in ASKED),
+        *((name, lambda number, given: number == 2) for name in ASKED),
+        # Of matrices of several shapes the last.
+        ("tensorion.equivariance", lambda number, given: given[0].shape == (7, 4)),
+        ("tensorion.descent", lambda number, given: given[0].shape == (7, 4)),
+    ],
+)
+def test_what_is_not_a_number_holds_nothing(name: str, broken: Callable[[int, Any], bool]) -> None:
+    takes: Any = "params" if name in OF_MATRICES else "pairs"
+    sound = partial(polar, orthogonalizer="svd") if name in OF_MATRICES else still
+    subject = Subject("broken", takes, Breaking(sound, broken))
+    outcome = run_claim(small(ASKED[name]), "quick", 0, subject=subject)
+    assert outcome.verdict in (Verdict.FAILS, Verdict.ERROR), outcome.reason
+    assert "control" not in outcome.reason
 
 
 def test_pairs_are_not_matrices() -> None:
