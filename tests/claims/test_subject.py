@@ -28,6 +28,8 @@ def shortened(pairs, lr):
 
 def rated(pairs, rate): ...
 
+def asking(params, lr, *, decay, steps=3): ...
+
 number = 3
 """
 
@@ -210,14 +212,31 @@ def test_a_rate_that_is_not_kept_is_found_out(own: str) -> None:
         ("torch.optim", "package.module:name is expected"),
         ("no_such_module:Adam", "'no_such_module' cannot be imported"),
         ("torch.optim:Adm", "did you mean 'Adam'"),
-        ("OWN:number", "is a int, and no optimiser"),
+        ("OWN:number", "is of type int, and no optimiser"),
         ("OWN:rated", "an argument lr is expected"),
+        ("OWN:asking", "defaults are expected of decay: write a function of"),
         ("torch:eye", "a first argument called pairs"),
     ],
 )
 def test_what_is_no_subject(own: str, name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         load_subject(name.replace("OWN", own))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("1 / 0", r"ZeroDivisionError: division by zero \(.*broken.py, line 1\)"),
+        ("def f(:", r"invalid syntax \(broken.py, line 1\)"),
+        ("import no_such_thing", "No module named 'no_such_thing'"),
+        ("import sys\nsys.exit(3)", r"SystemExit: 3 \(.*broken.py, line 2\)"),
+    ],
+)
+def test_a_module_that_raises_is_told_with_the_place(own: str, source: str, said: str) -> None:
+    Path("broken.py").write_text(source)
+    sys.modules.pop("broken", None)
+    with pytest.raises(ValueError, match=f"'broken' cannot be imported: {said}"):
+        load_subject("broken:f")
 
 
 def test_a_claim_s_own_optimiser_keeps_its_options() -> None:
