@@ -74,6 +74,11 @@ class Measurement:
         return self.value <= self.bound if self.relation == "<=" else self.value >= self.bound
 
     @property
+    def broken(self) -> bool:
+        """Whether there is no number."""
+        return math.isnan(self.value)
+
+    @property
     def margin(self) -> float:
         """How much room is left, as a share of the bound: 1 is all of it, 0 none, < 0 a violation.
 
@@ -81,7 +86,7 @@ class Measurement:
         bound is 0 and the value is inside); for a band the distance to the nearer edge over half
         its width.
         """
-        if math.isnan(self.value):
+        if self.broken:
             return -math.inf
         if isinstance(self.bound, tuple):
             lowest, highest = self.bound
@@ -332,12 +337,9 @@ def judge(
             )
     missed = [measurement.name for measurement in evidence.measurements if not measurement.holds]
     if missed:
-        return Verdict.FAILS, f"the check misses its bound on: {', '.join(missed)}"
+        return Verdict.FAILS, f"the check misses its bound on: {'; '.join(missed)}"
     empty = [
-        f"{name}: {m.name}"
-        for name, c in controls.items()
-        for m in c.measurements
-        if math.isnan(m.value)
+        f"{name}: {m.name}" for name, c in controls.items() for m in c.measurements if m.broken
     ]
     if empty:
         raise ValueError(f"claim {claim.id!r}: a NaN is no failed control: {'; '.join(empty)}")

@@ -128,6 +128,7 @@ def test_an_unexpected_verdict_is_explained(tmp_path: Path, in_process: list[str
     output = call("--only", "fake.[frv]*", "--out", tmp_path).output
     assert "fake.failing: FAILS, expected HOLDS" in output
     assert "error: 0.5 > 0.01   MISSED" in output
+    assert "the check misses" not in output, "its lines say so"
     assert "a control meets the same bounds: wrong law" in output
     assert "ZeroDivisionError: no inverse of zero" in output
     assert "fake.refuted:" not in output

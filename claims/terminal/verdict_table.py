@@ -102,10 +102,14 @@ def measurement_lines(measurements: Iterable[Measurement]) -> list[str]:
 
 def surprise(claim: Recorded) -> list[str]:
     """What to say of a claim whose verdict is not the expected one."""
-    lines = [f"{claim.id}: {claim.verdict}, expected {claim.expected}", f"  {claim.reason}"]
-    lines += [
+    missed = [
         f"  {line}" for line in measurement_lines(m for m in claim.measurements if not m.holds)
     ]
+    lines = [f"{claim.id}: {claim.verdict}, expected {claim.expected}"]
+    # The reason of a FAILS is the names of what was missed.
+    if claim.verdict is not Verdict.FAILS or not missed:
+        lines.append(f"  {claim.reason}")
+    lines += missed
     if claim.traceback:
         lines += [f"  {line}" for line in claim.traceback.rstrip().splitlines()[-8:]]
     return lines
