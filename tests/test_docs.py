@@ -275,12 +275,15 @@ def test_the_readme_shows_the_table_that_is_printed() -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^([a-z-]+\.[a-z0-9.-]+) +([A-Z]+) ", page, re.M)
     assert [name for name, _ in rows] == [claim.id for claim in REGISTRY]
-    begun_later = {claim.id for claim in REGISTRY if claim.skip(claim.setting("quick", 0))}
+    reasons = {claim.id: claim.skip(claim.setting("quick", 0)) for claim in REGISTRY}
+    begun_later = {name for name, reason in reasons.items() if reason}
     expected = {claim.id: str(claim.expected) for claim in REGISTRY}
     assert dict(rows) == expected | dict.fromkeys(begun_later, "SKIPPED")
     counted = Counter(verdict for _, verdict in rows)
     told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict])
-    assert f"\n{len(rows)} claims: {told}; " in page
+    why = Counter(reason for reason in reasons.values() if reason)
+    lines = [*(f"{count} skipped: {reason}" for reason, count in why.items()), ""]
+    assert "\n" + "\n".join(lines) + f"{len(rows)} claims: {told}; " in page
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,17 @@ def closest_control(claim: Recorded) -> str:
 
 
 def verdict_table(claims: Iterable[Recorded]) -> Table:
-    """One row per claim. Every cell folds, so that it fits the width whatever it holds."""
-    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1, 0, 0))
+    """One row per claim, and below them why claims were skipped.
+
+    Every cell folds, so that it fits the width whatever it holds.
+    """
     rows = tuple(claims)
+    skipped = Counter(claim.reason for claim in rows if claim.verdict is Verdict.SKIPPED)
+    told = "\n".join(f"{count} skipped: {reason}" for reason, count in skipped.items())
+    table = Table(
+        box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1, 0, 0),
+        caption=Text(told, "yellow") if told else None, caption_justify="left",
+    )  # fmt: skip
     longest = max((len(claim.id) for claim in rows), default=0)
     table.add_column("claim", overflow="fold", width=min(longest, LONGEST_ID))
     table.add_column("verdict", width=8)
