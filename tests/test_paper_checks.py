@@ -255,6 +255,7 @@ def test_resume_refuses_other_versions_and_damage(tmp_path: Path, in_process: li
     refuse("the recorded run has the versions numpy 1.0; this one would have numpy", *resume)
     (tmp_path / "results.json").write_bytes(whole[:-50])
     refuse("results.json is damaged", *resume)
+    refuse("; without it the run begins anew", *resume)
     (tmp_path / "results.json").write_bytes(whole)
     (tmp_path / "evidence/fake.passing.npz").write_bytes(b"")
     refuse("fake.passing.npz is damaged", *resume)
