@@ -54,7 +54,7 @@ class Subject:
             lr: a number, or one a member.
 
         Raises:
-            ValueError: matrices for one that takes pairs.
+            ValueError: matrices for one that takes pairs. TypeError: no optimiser was made.
         """
         return OneByOne(given, self._of_matrices, lr)
 
@@ -63,7 +63,10 @@ class Subject:
             given = [p for each in given for p in (each if isinstance(each, tuple) else (each,))]
         elif not all(isinstance(each, tuple) for each in given):
             raise ValueError(f"pairs (B, A) are expected by {self.name}; given matrices")
-        return self.make(given, lr=lr)
+        made = self.make(given, lr=lr)
+        if not callable(getattr(made, "step", None)):
+            raise TypeError(f"{self.name}: an optimiser with a step() is expected; given {made!r}")
+        return made
 
     def can_be_asked(self, claim: Claim) -> bool:
         """Whether the claim is about optimisers of what it takes: one of parameters takes both."""

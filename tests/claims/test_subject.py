@@ -200,6 +200,14 @@ def test_pairs_are_not_matrices() -> None:
     assert "pairs (B, A) are expected by simulate.optimizers:LoRAMuon; given matrices" in run.reason
 
 
+def test_a_function_that_makes_no_optimiser_is_told() -> None:
+    made: Any = None
+    subject = Subject("forgetful", "pairs", lambda pairs, lr: made)
+    run = run_claim(REGISTRY["lora-muon.projector-form"], "quick", 0, subject=subject)
+    assert run.verdict is Verdict.ERROR
+    assert run.reason == "TypeError: forgetful: an optimiser with a step() is expected; given None"
+
+
 def test_a_rate_that_is_not_kept_is_found_out(own: str) -> None:
     subject = load_subject(f"{own}:shortened")
     assert verdict("lora-muon.solves-split", subject) is Verdict.FAILS
