@@ -36,6 +36,7 @@ number = 3
 
 ASKED = {claim.id: claim for claim in REGISTRY if claim.subject is not None}
 OF_MATRICES = {claim.id: claim for claim in ASKED.values() if claim.subject == "matrices"}
+Broken = Callable[[int, Any], bool]
 STILL: dict[str, Any] = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
 
 
@@ -149,43 +150,45 @@ def test_controls_stay_what_they_are(identifier: str) -> None:
 
 
 class Breaking:
-    """Sound optimisers, of which some leave NaN behind with every step.
+    """Sound optimisers, of which some leave one value behind everywhere with every step.
 
     Args:
         broken: whether one does, from its number, counted from 1, and what it is given.
     """
 
-    def __init__(self, make: Make, broken: Callable[[int, Any], bool]) -> None:
-        self.make, self.broken, self.made = make, broken, 0
+    def __init__(self, make: Make, broken: Broken, value: float) -> None:
+        self.make, self.broken, self.value, self.made = make, broken, value, 0
 
     def __call__(self, given: Any, lr: float) -> Optimizer:
         optimizer: Optimizer = self.make(given, lr=lr)
         self.made += 1
         if self.broken(self.made, given):
-            optimizer.register_step_post_hook(_lose)
+            optimizer.register_step_post_hook(self._lose)
         return optimizer
 
-
-def _lose(optimizer: Optimizer, *_: Any) -> None:
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            p.data.fill_(torch.nan)
+    def _lose(self, optimizer: Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.data.fill_(self.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "broken"),
+    ("name", "broken", "value"),
     [
-        *((name, lambda number, given: True) for name in ASKED),
-        *((name, lambda number, given: number == 2) for name in ASKED),
+        *((name, lambda number, given: True, torch.nan) for name in ASKED),
+        *((name, lambda number, given: number == 2, torch.nan) for name in ASKED),
         # Of matrices of several shapes the last.
-        ("tensorion.equivariance", lambda number, given: given[0].shape == (7, 4)),
-        ("tensorion.descent", lambda number, given: given[0].shape == (7, 4)),
+        ("tensorion.equivariance", lambda number, given: given[0].shape == (7, 4), torch.nan),
+        ("tensorion.descent", lambda number, given: given[0].shape == (7, 4), torch.nan),
+        # Its square overflows.
+        ("low-rank.descent", lambda number, given: True, 1e200),
+        ("tensorion.descent", lambda number, given: True, 1e200),
     ],
 )
-def test_what_is_not_a_number_holds_nothing(name: str, broken: Callable[[int, Any], bool]) -> None:
+def test_what_is_not_a_number_holds_nothing(name: str, broken: Broken, value: float) -> None:
     takes: Any = "params" if name in OF_MATRICES else "pairs"
     sound = partial(polar, orthogonalizer="svd") if name in OF_MATRICES else still
-    subject = Subject("broken", takes, Breaking(sound, broken))
+    subject = Subject("broken", takes, Breaking(sound, broken, value))
     outcome = run_claim(small(ASKED[name]), "quick", 0, subject=subject)
     assert outcome.verdict in (Verdict.FAILS, Verdict.ERROR), outcome.reason
     assert "control" not in outcome.reason
