@@ -222,7 +222,7 @@ def _run(
     header = run_header(tier, seed, jobs, command, subject, place, gpus)
     kept: tuple[Recorded, ...] = ()
     if resume and (out / "results.json").exists():
-        with _usage_errors("--resume"):
+        with _usage_errors("--resume", "; without it the run begins anew"):
             previous = read_results(out)
             header = resumed(header, previous)
             kept = kept_claims(previous, order)
@@ -373,12 +373,12 @@ def _usage(message: str, option: str) -> NoReturn:
 
 
 @contextmanager
-def _usage_errors(option: str) -> Iterator[None]:
+def _usage_errors(option: str, advice: str = "") -> Iterator[None]:
     """A ValueError in here is the user's: exit 2 with its message."""
     try:
         yield
     except ValueError as error:
-        _usage(str(error), option)
+        _usage(f"{error}{advice}", option)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -25,7 +26,12 @@ from benchmarks.study import Session, Study, conduct
 from geometry.names import unknown_name
 from simulate.freed_memory import keep_freed_memory
 
-app = typer.Typer(help="Timings against peers, side by side in one run.", no_args_is_help=True)
+app = typer.Typer(
+    help="Timings against peers, side by side in one run.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 
 HELP = "\n\n".join(
     [
@@ -46,6 +52,8 @@ PEERS_HELP = (
 THREADS_HELP = (
     "Cores and threads of each contestant; SciPy's loop over seeds uses one, whatever there is."
 )
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the record.")]
+OUT = Path("out/benchmarks")
 BUDGET_HELP = "Seconds in a setting after which a contestant tries no further tolerance."
 
 
@@ -67,12 +75,13 @@ def flows(
     threads: Annotated[int, typer.Option(min=1, help=THREADS_HELP)] = 1,
     budget: Annotated[float, typer.Option(min=0, help=BUDGET_HELP)] = 600.0,
     out: Annotated[
-        Path, typer.Option(help="Folder of the records, the figure and the references.")
-    ] = Path("out/benchmarks"),
+        Path,
+        typer.Option(metavar="DIR", help="Folder of the records, the figure and the references."),
+    ] = OUT,
 ) -> None:
     """Run studies one after the other; each is printed and recorded once it is done."""
     chosen, globs = _studies(studies or []), _globs(peers or [])
-    keep_to(threads)
+    _begin(threads, out)
     console, say = _console(), _teller()
     references = References(out / "references", say)
     session = Session(references, say, seeds, repeats, budget, globs, threads)
@@ -92,22 +101,26 @@ def flows(
 
 @app.command(name="steps")
 def optimizer_steps(
-    sizes: Annotated[list[int] | None, typer.Option("--size", min=2, help="m = n.")] = None,
-    ranks: Annotated[list[int] | None, typer.Option("--rank", min=1, help="r.")] = None,
+    sizes: Annotated[
+        list[int] | None, typer.Option("--size", min=2, help="m = n.  [default: 1024, 4096]")
+    ] = None,
+    ranks: Annotated[
+        list[int] | None, typer.Option("--rank", min=1, help="r.  [default: 4, 16, 64]")
+    ] = None,
     repeats: Annotated[
         int, typer.Option(min=1, help="Timed steps; the dense one has a fifth of them.")
     ] = 15,
     threads: Annotated[int, typer.Option(min=1, help="Cores and threads.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the record.")] = Path("out/benchmarks"),
+    out: Out = OUT,
 ) -> None:
     """A step of LoRA-Muon and its rivals beside one of dense Muon: time and memory.
 
     The exit status is 1 where LoRA-Muon, RiemannLoRA or Riemannion at 4096, r = 16 is not 20 times
     as fast as the dense step.
     """
-    keep_to(threads)
     sizes, ranks = sizes or [1024, 4096], ranks or [4, 16, 64]
     _require_ranks(ranks, min(sizes), "the smallest size")
+    _begin(threads, out)
     rows = list(optimizers_steps.steps(sizes, ranks, repeats, _teller()))
     console = _console()
     console.print(optimizers_steps.table(rows, threads))
@@ -117,21 +130,25 @@ def optimizer_steps(
 
 @app.command()
 def orthogonalizers(
-    sizes: Annotated[list[int] | None, typer.Option("--size", min=2, help="m = n.")] = None,
-    ranks: Annotated[list[int] | None, typer.Option("--rank", min=1, help="l.")] = None,
+    sizes: Annotated[
+        list[int] | None, typer.Option("--size", min=2, help="m = n.  [default: 1024, 2048]")
+    ] = None,
+    ranks: Annotated[
+        list[int] | None, typer.Option("--rank", min=1, help="l.  [default: 64, 256]")
+    ] = None,
     repeats: Annotated[
         int, typer.Option(min=1, help="Timed calls; without a sketch a fifth of them.")
     ] = 15,
     threads: Annotated[int, typer.Option(min=1, help="Cores and threads.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the record.")] = Path("out/benchmarks"),
+    out: Out = OUT,
 ) -> None:
     """Newton-Schulz on the whole matrix, the SVD, and low-rank ways by sketch, size and rank.
 
     The exit status is 1 where columns at 1024, l = 64 are not 10 times as fast as the whole.
     """
-    keep_to(threads)
     sizes, ranks = sizes or [1024, 2048], ranks or [64, 256]
     _require_ranks(ranks, min(sizes) - 1, "one less than the smallest size")
+    _begin(threads, out)
     rows = list(factors.orthogonalizers(sizes, ranks, repeats, _teller(), threads))
     console = _console()
     console.print(factors.table(rows, threads))
@@ -144,13 +161,13 @@ def orthogonalizers(
 def tensors(
     repeats: Annotated[int, typer.Option(min=1, help="Timed calls.")] = 25,
     threads: Annotated[int, typer.Option(min=1, help="Cores and threads.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the record.")] = Path("out/benchmarks"),
+    out: Out = OUT,
 ) -> None:
     """Tensorion's direction, the best of all unfoldings of a kernel, beside a single SVD.
 
     The exit status is 1 where it takes three times as long, of 64 x 32 x 3 x 3 in float64.
     """
-    keep_to(threads)
+    _begin(threads, out)
     rows = list(kernels.tensors(kernels.SHAPES, repeats, _teller(), threads))
     console = _console()
     console.print(kernels.table(rows, threads))
@@ -167,7 +184,7 @@ def tensors(
 @app.command()
 def ensembles(
     widths: Annotated[
-        list[int] | None, typer.Option("--width", min=8, help="Of the model.")
+        list[int] | None, typer.Option("--width", min=8, help="Of the model.  [default: 32, 64]")
     ] = None,
     batches: Annotated[
         list[int] | None,
@@ -176,15 +193,13 @@ def ensembles(
     members: Annotated[int, typer.Option(min=2, help="Of an ensemble.")] = 16,
     repeats: Annotated[int, typer.Option(min=1, help="Timed steps of the ensemble.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="Cores and threads.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the record.")] = Path("out/benchmarks"),
+    out: Out = OUT,
 ) -> None:
     """Tokens a second of an ensemble beside those of its members, each trained alone.
 
     Freed memory is kept, as in the processes of a sweep. The exit status is 1 where an ensemble of
     width 64 is not three times as fast.
     """
-    keep_to(threads)
-    keep_freed_memory()
     widths = widths or [32, 64]
     odd = [width for width in widths if width % together.HEADS]
     if odd:
@@ -192,6 +207,8 @@ def ensembles(
             f"multiples of {together.HEADS}, the number of heads, are expected; given {odd[0]}",
             param_hint="--width",
         )
+    _begin(threads, out)
+    keep_freed_memory()
     rows = list(together.ensembles(widths, batches or [2, 8], members, repeats, _teller()))
     console = _console()
     console.print(together.table(rows, threads))
@@ -203,6 +220,19 @@ def ensembles(
             f"{together.BAR[1]:g}: {'MISSED' if row in missed else 'met'}"
         )
     raise typer.Exit(int(bool(missed)))
+
+
+def _begin(threads: int, out: Path) -> None:
+    """Make the folder now: minutes of timings are not to end at one that cannot be written."""
+    keep_to(threads)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{str(out)!r} cannot be written: {error.strerror}", param_hint="--out"
+        ) from None
 
 
 def keep_to(threads: int) -> None:

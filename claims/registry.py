@@ -74,6 +74,11 @@ class Measurement:
         return self.value <= self.bound if self.relation == "<=" else self.value >= self.bound
 
     @property
+    def broken(self) -> bool:
+        """Whether there is no number."""
+        return math.isnan(self.value)
+
+    @property
     def margin(self) -> float:
         """How much room is left, as a share of the bound: 1 is all of it, 0 none, < 0 a violation.
 
@@ -81,7 +86,7 @@ class Measurement:
         bound is 0 and the value is inside); for a band the distance to the nearer edge over half
         its width.
         """
-        if math.isnan(self.value):
+        if self.broken:
             return -math.inf
         if isinstance(self.bound, tuple):
             lowest, highest = self.bound
@@ -314,7 +319,8 @@ def judge(
     REFUTED: as HOLDS, for a claim declared refuted that shows its counterexample.
 
     Raises ValueError where a control is missing, measures by another criterion than the check, or
-    measured NaN: a control has to fail by its numbers, not by breaking.
+    measured NaN beside a check that meets its bounds: a control has to fail by its numbers, not by
+    breaking.
     """
     if set(controls) != set(claim.controls):
         raise ValueError(
@@ -329,17 +335,14 @@ def judge(
                 f"claim {claim.id!r}: the control {name!r} measures by criteria the check does "
                 f"not have: {strange}"
             )
+    missed = [measurement.name for measurement in evidence.measurements if not measurement.holds]
+    if missed:
+        return Verdict.FAILS, f"the check misses its bound on: {'; '.join(missed)}"
     empty = [
-        f"{name}: {m.name}"
-        for name, c in controls.items()
-        for m in c.measurements
-        if math.isnan(m.value)
+        f"{name}: {m.name}" for name, c in controls.items() for m in c.measurements if m.broken
     ]
     if empty:
         raise ValueError(f"claim {claim.id!r}: a NaN is no failed control: {'; '.join(empty)}")
-    missed = [measurement.name for measurement in evidence.measurements if not measurement.holds]
-    if missed:
-        return Verdict.FAILS, f"the check misses its bound on: {', '.join(missed)}"
     passing = [name for name, control in controls.items() if control.holds]
     if passing:
         return Verdict.VACUOUS, f"a control meets the same bounds: {', '.join(passing)}"

@@ -12,11 +12,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, Literal
 
 from torch import Tensor
@@ -53,7 +54,7 @@ class Subject:
             lr: a number, or one a member.
 
         Raises:
-            ValueError: matrices for one that takes pairs.
+            ValueError: matrices for one that takes pairs. TypeError: no optimiser was made.
         """
         return OneByOne(given, self._of_matrices, lr)
 
@@ -62,7 +63,10 @@ class Subject:
             given = [p for each in given for p in (each if isinstance(each, tuple) else (each,))]
         elif not all(isinstance(each, tuple) for each in given):
             raise ValueError(f"pairs (B, A) are expected by {self.name}; given matrices")
-        return self.make(given, lr=lr)
+        made = self.make(given, lr=lr)
+        if not callable(getattr(made, "step", None)):
+            raise TypeError(f"{self.name}: an optimiser with a step() is expected; given {made!r}")
+        return made
 
     def can_be_asked(self, claim: Claim) -> bool:
         """Whether the claim is about optimisers of what it takes: one of parameters takes both."""
@@ -88,10 +92,7 @@ def load_subject(name: str) -> Subject:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"the module {module_name!r} cannot be imported: {error}") from error
+    module = _imported(module_name)
     if not hasattr(module, attribute):
         classes = [each for each, value in vars(module).items() if callable(value)]
         raise unknown_name(f"name in {module_name}", attribute, classes)
@@ -99,12 +100,25 @@ def load_subject(name: str) -> Subject:
     return Subject(name, _taken(name, make), make)
 
 
+def _imported(name: str) -> ModuleType:
+    """The module, which may do anything when it is imported."""
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        why = str(error)
+        if not isinstance(error, ImportError | SyntaxError):
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            why = f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+        raise ValueError(f"the module {name!r} cannot be imported: {why}") from error
+
+
 def _taken(name: str, make: Any) -> Takes:
     help_with_it = (
         "write a function of (pairs, lr) or (params, lr) that returns the optimiser, and name it"
     )
     if not callable(make):
-        raise ValueError(f"{name} is a {type(make).__name__}, and no optimiser: {help_with_it}")
+        kind = type(make).__name__
+        raise ValueError(f"{name} is of type {kind}, and no optimiser: {help_with_it}")
     try:
         parameters = inspect.signature(make).parameters
     except ValueError:  # of some functions that are written in C
@@ -120,11 +134,20 @@ def _taken(name: str, make: Any) -> Takes:
             f"{name}: a first argument called pairs, of (B, A), or params is expected; given "
             f"{first!r}: {help_with_it}"
         )
-    keywords = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    keywords = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if "lr" not in parameters and not keywords:
         raise ValueError(
             f"{name}: an argument lr is expected; given {[*parameters]}: {help_with_it}"
         )
+    asked = [
+        each
+        for each, p in parameters.items()
+        if each not in (first, "lr")
+        and p.default is p.empty
+        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
+    if asked:
+        raise ValueError(f"{name}: defaults are expected of {', '.join(asked)}: {help_with_it}")
     return takes
 
 

@@ -60,11 +60,11 @@ def command(identifiers: Iterable[str], results: Results, out: Path) -> str:
     """The command that records the evidence of ``identifiers`` beside the ``results`` in ``out``.
 
     A run goes on only with its own tier, seed, device and dtype, so these are named. Empty where
-    the run skipped all of them: it would again.
+    the run skipped all of them: it would again; and where it has a subject, which can be asked few.
     """
     words = ["python", "paper_checks.py"]
     wanted = [name for name in identifiers if not skipped(name, results)]
-    if not wanted:
+    if not wanted or "subject" in results.run:
         return ""
     for identifier in wanted:
         words += ["--only", identifier]

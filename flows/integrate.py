@@ -57,8 +57,8 @@ def integrate(
         method: "dormand_prince" (explicit) and "radau" (implicit; smoothed spectral flows in the
             exact reduction, float64, no l2) are adaptive; "auto" begins with the first and goes on
             with the second, where it applies, once stability holds up most lanes. With a fixed
-            ``step`` any explicit name in ``flows.tableaux.TABLEAUX`` will do, and "euler" makes
-            the field its optimiser.
+            ``step`` any explicit name in ``flows.tableaux.TABLEAUX`` will do, "auto" is the first,
+            and "euler" makes the field its optimiser.
         kernel: "plain", "compiled" (numba, the extra ``fast``; smoothed spectral flows in the exact
             reduction, float64 on the CPU), or "auto": the second wherever it can be had. They agree
             to round-off; ``trajectory.work.kernel`` says which ran.

@@ -112,14 +112,14 @@ class MatrixFactorization(Starts):
         self, left: Tensor, singular_values: Tensor, right: Tensor, rank: int, l2: float
     ) -> None:
         m, n = left.shape[0], right.shape[0]
-        if not 1 <= rank <= min(m, n):
+        if rank not in range(1, min(m, n) + 1):
             raise ValueError(
-                f"rank: between 1 and min(m, n) = {min(m, n)} is expected for a {m} x {n} target; "
-                f"given {rank}"
+                f"rank: an int between 1 and min(m, n) = {min(m, n)} is expected for a {m} x {n} "
+                f"target; given {rank}"
             )
         require_nonnegative("l2", l2)
         self.left, self.singular_values, self.right = left, singular_values, right
-        self.rank, self.l2 = rank, float(l2)
+        self.rank, self.l2 = int(rank), float(l2)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -64,14 +64,21 @@ def read_checkpoint(
             was given and what is expected.
     """
     made_by, state = checkpoint_content(path, device)
-    other = [
-        f"{name} {expected.get(name)!r} is expected, got {made_by.get(name)!r}"
-        for name in {**expected, **made_by}
-        if expected.get(name) != made_by.get(name)
-    ]
-    if other:
+    if other := differences(expected, made_by):
         raise CheckpointError(f"checkpoint {path} is of another run: {'; '.join(other)}")
     return state
+
+
+def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Each as a sentence; of mappings within them, by the names within these."""
+    told = []
+    for name in {**expected, **given}:
+        one, other = expected.get(name), given.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            told += [f"{name}: {difference}" for difference in differences(one, other)]
+        elif one != other:
+            told.append(f"{name} {one!r} is expected, got {other!r}")
+    return told
 
 
 def _head(content: bytes) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from simulate.checkpoint import CheckpointError, checkpoint_content
+from simulate.checkpoint import CheckpointError, checkpoint_content, differences
 from simulate.tasks.adaptation import Pretrained
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.transformer import CharacterTransformer
@@ -41,14 +41,9 @@ def read_pretrained(path: Path | str, architecture: Architecture | None = None) 
     """
     made_by, state = checkpoint_content(Path(path), torch.device("cpu"))
     found = Architecture(**made_by["architecture"])
-    differences = [
-        f"{field.name} {getattr(architecture, field.name)!r} is expected, "
-        f"got {getattr(found, field.name)!r}"
-        for field in dataclasses.fields(found)
-        if architecture and getattr(architecture, field.name) != getattr(found, field.name)
-    ]
-    if differences:
-        raise CheckpointError(f"checkpoint {path} is of another shape: {'; '.join(differences)}")
+    asked = architecture or found
+    if other := differences(dataclasses.asdict(asked), dataclasses.asdict(found)):
+        raise CheckpointError(f"checkpoint {path} is of another shape: {'; '.join(other)}")
     if made_by["adaptation"] is not None:
         raise ValueError(f"checkpoint {path}: dense models are expected, got adapters")
     if not state["active"]:

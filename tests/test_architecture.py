@@ -122,6 +122,32 @@ def test_files_are_short_and_named_for_what_they_hold() -> None:
     assert not long(ROOT / "paper_checks.py")
 
 
+def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in names:
+            yield node
+
+
+def forgetful_measurements(root: Path) -> list[str]:
+    """Those by the built-in max or min of a list, which drop a NaN that is not the first."""
+    return [
+        f"{path.relative_to(root)}: {ast.unparse(extreme)}"
+        for path in sorted((root / "claims").rglob("*.py"))
+        for measurement in calls(ast.parse(path.read_text(encoding="utf-8")), "Measurement")
+        for extreme in calls(measurement, "max", "min")
+        if len(extreme.args) == 1
+    ]
+
+
+def test_no_measurement_drops_what_is_not_a_number(tmp_path: Path) -> None:
+    assert forgetful_measurements(ROOT) == []
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "a.py").write_text(
+        'Measurement("a", max(errors), "<=", 1)\nMeasurement("b", np.max(errors), "<=", max(m, n))'
+    )
+    assert forgetful_measurements(tmp_path) == ["claims/a.py: max(errors)"]
+
+
 def test_wrong_arrows_are_caught(tmp_path: Path) -> None:
     sources = {
         "geometry/a.py": "from flows.problem import Problem",

@@ -346,5 +346,17 @@ def test_wrong_usage_is_told_with_what_is_nearest() -> None:
         assert expected in result.output
 
 
+@pytest.mark.parametrize("benchmark", ["flows", "steps", "orthogonalizers", "tensors", "ensembles"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, benchmark: str
+) -> None:
+    monkeypatch.setattr(command, "keep_to", lambda threads: None)
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "file" / "below")
+    result = CliRunner().invoke(command.app, [benchmark, "--out", out], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert "cannot be written: Not a directory" in result.output
+
+
 def test_every_peer_is_in_the_help_of_the_option() -> None:
     assert all(each.name in command.PEERS_HELP for each in PEERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,28 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_readme_shows_the_table_that_is_printed() -> None:
-    table = (ROOT / "README.md").read_text(encoding="utf-8")
-    for claim in REGISTRY:
-        assert claim.id in table
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^([a-z-]+\.[a-z0-9.-]+) +([A-Z]+) ", page, re.M)
+    assert [name for name, _ in rows] == [claim.id for claim in REGISTRY]
+    reasons = {claim.id: claim.skip(claim.setting("quick", 0)) for claim in REGISTRY}
+    begun_later = {name for name, reason in reasons.items() if reason}
+    expected = {claim.id: str(claim.expected) for claim in REGISTRY}
+    assert dict(rows) == expected | dict.fromkeys(begun_later, "SKIPPED")
+    counted = Counter(verdict for _, verdict in rows)
+    told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict])
+    why = Counter(reason for reason in reasons.values() if reason)
+    lines = [*(f"{count} skipped: {reason}" for reason, count in why.items()), ""]
+    assert "\n" + "\n".join(lines) + f"{len(rows)} claims: {told}; " in page
+
+
+@pytest.mark.parametrize(
+    ("page", "told", "count"),
+    [
+        ("docs/lora-muon.md", "Twenty-four claims: ", 24),
+        ("docs/low-rank-orthogonalization.md", "Eighteen claims. ", 18),
+    ],
+)
+def test_pages_count_their_claims(page: str, told: str, count: int) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert told in text
+    assert len(re.findall(r"^\| `[a-z-]+\.[a-z0-9.-]+` \|", text, re.M)) == count

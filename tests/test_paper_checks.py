@@ -125,12 +125,14 @@ def test_the_exit_code_is_the_verdict(
 
 
 def test_an_unexpected_verdict_is_explained(tmp_path: Path, in_process: list[str]) -> None:
-    output = call("--only", "fake.[frv]*", "--out", tmp_path).output
+    output = call("--only", "fake.[frsv]*", "--out", tmp_path).output
     assert "fake.failing: FAILS, expected HOLDS" in output
     assert "error: 0.5 > 0.01   MISSED" in output
+    assert "the check misses" not in output, "its lines say so"
     assert "a control meets the same bounds: wrong law" in output
     assert "ZeroDivisionError: no inverse of zero" in output
     assert "fake.refuted:" not in output
+    assert re.search(r"^1 skipped: needs the paper tier *$", output, re.M), output
 
 
 def test_the_table_fits_100_columns(tmp_path: Path, in_process: list[str]) -> None:
@@ -253,6 +255,7 @@ def test_resume_refuses_other_versions_and_damage(tmp_path: Path, in_process: li
     refuse("the recorded run has the versions numpy 1.0; this one would have numpy", *resume)
     (tmp_path / "results.json").write_bytes(whole[:-50])
     refuse("results.json is damaged", *resume)
+    refuse("; without it the run begins anew", *resume)
     (tmp_path / "results.json").write_bytes(whole)
     (tmp_path / "evidence/fake.passing.npz").write_bytes(b"")
     refuse("fake.passing.npz is damaged", *resume)

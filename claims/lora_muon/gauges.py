@@ -17,7 +17,6 @@ from claims.lora_muon.matrices import (
     Make,
     N,
     R,
-    gauge_of_condition,
     gaussian,
     noisy_quadratic,
     pair_and_gradient,
@@ -26,6 +25,7 @@ from claims.lora_muon.matrices import (
     signs,
     stepped,
 )
+from claims.measuring import draws
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair, regauged, regauged_gradients
 from geometry.lora import split_direction
@@ -39,13 +39,14 @@ Gauges = Mapping[str, tuple[Tensor, float]]
 
 def gauges(setting: Setting) -> Gauges:
     """The changes of gauge, (seeds, r, r), with their condition numbers."""
-    one = torch.eye(R, dtype=torch.float64).expand(setting["seeds"], R, R)
+    seeds = setting.seeds(setting["seeds"])
+    one = torch.eye(R, dtype=torch.float64).expand(len(seeds), R, R)
     return {
         "c = 9": (9.0 * one, 1.0),
         "c = 1000": (1000.0 * one, 1.0),
         "orthogonal": (torch.linalg.qr(gaussian(setting, R, R, stream=6)).Q, 1.0),
         **{
-            f"condition {condition}": (gauge_of_condition(setting, R, condition), condition)
+            f"condition {condition}": (draws.gauge(seeds, R, condition, top=0.0), condition)
             for condition in (10, 100, 1000)
         },
     }

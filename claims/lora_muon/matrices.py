@@ -36,13 +36,6 @@ def pair_and_gradient(setting: Setting, m: int = M, n: int = N, r: int = R) -> t
     return factors, gaussian(setting, m, n, stream=3)
 
 
-def gauge_of_condition(setting: Setting, r: int, condition: float) -> Tensor:
-    """U diag(1 ... 1 / condition) V^T (seeds, r, r), U and V of Gaussian matrices."""
-    U, V = (torch.linalg.qr(gaussian(setting, r, r, stream=stream)).Q for stream in (4, 5))
-    exponents = torch.linspace(0, 1, r, dtype=torch.float64) if r > 1 else torch.zeros(1).double()
-    return (U * condition**-exponents) @ V.mT
-
-
 def stepped(make: Make, pair: Pair, gradients: list[Tensor], **options: Any) -> Pair:
     """The factors after a step along each of the gradients (seeds, m, n) of the product."""
     B, A = (nn.Parameter(factor.clone()) for factor in pair)

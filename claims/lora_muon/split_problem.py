@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,7 +98,7 @@ def _projector_form(setting: Setting, swapped: bool) -> Evidence:
     left, right = _projectors(B, A)
     expected = (left @ G, G @ right) if swapped else (G @ right, left @ G)
     errors = [relative(half, -ETA / 2 * msign(X)) for half, X in zip(halves, expected, strict=True)]
-    return Evidence((Measurement("relative error of the halves", max(errors), "<=", 1e-13),))
+    return Evidence((Measurement("relative error of the halves", np.max(errors), "<=", 1e-13),))
 
 
 def check_projector_form(setting: Setting) -> Evidence:

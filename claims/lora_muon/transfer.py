@@ -84,7 +84,7 @@ def _power_laws(
     return tuple(
         Measurement(
             f"exponent of the best rate in the {AXES[axis]}, farthest",
-            max(abs(end) for end in exponents[axis][1:]), "<=", ROOT,
+            np.abs(exponents[axis][1:]).max(), "<=", ROOT,
         )
         for axis in laws
     )  # fmt: skip

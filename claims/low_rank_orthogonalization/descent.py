@@ -19,6 +19,8 @@ REFERENCE = "He, Deng, Lu, arXiv 2509.11983"
 M, N = 12, 16
 SKETCHES = ("columns", "weighted", "gaussian")
 FULL, HALF = 1.0, 0.5
+# Of sums of M N products, of entries that are sums of M + N, and of the SVD.
+ROUND_OFF = 1e3 * torch.finfo(torch.float64).eps
 
 
 def _kept_nuclear_norm(step: Tensor, G: Tensor) -> Tensor:
@@ -67,11 +69,11 @@ def _descent(setting: Setting, share: float, subject: Make | None = None) -> Evi
             else:
                 gain = eta * torch.linalg.matrix_norm(G, ord="nuc")
             after = f.loss(W.detach())
-            # Sums of M N products, of entries that are sums of M + N, and the SVD.
-            rounding = 1e3 * torch.finfo(torch.float64).eps * (before + after + gain)
             curved = after - before + gain
             bounds = torch.stack([frobenius * rank, spectral]) * share * eta.square() / 2
-            taken.append((curved / bounds, curved - bounds > rounding))
+            above = (curved - bounds) / (before + after + gain)
+            # What overflowed is above as well.
+            taken.append((curved / bounds, ~(above <= ROUND_OFF)))
     shares, violated = (
         torch.stack(x).unflatten(0, (len(ranks), -1)).cpu() for x in zip(*taken, strict=True)
     )

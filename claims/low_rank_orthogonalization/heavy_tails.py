@@ -57,7 +57,7 @@ def evidence_of_rates(
             for name, means in runs.items() if a in means.orders
         ]  # fmt: skip
         if found:
-            beyond = max(slope for slope, _, _ in found) + exponent(a)
+            beyond = np.max([slope for slope, _, _ in found]) + exponent(a)
             measurements.append(
                 Measurement(f"shallowest slope above theory's, a = {a:g}", beyond, "<=", SLACK)
             )
@@ -75,7 +75,7 @@ def evidence_of_rates(
             remarks.append(told)
     if ratios:
         measurements.append(
-            Measurement("largest mean over its bound, upper end", max(ratios), "<=", 1.0)
+            Measurement("largest mean over its bound, upper end", np.max(ratios), "<=", 1.0)
         )
     if subject:
         remarks.append(subject)

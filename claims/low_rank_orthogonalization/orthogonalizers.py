@@ -69,7 +69,7 @@ def _ranges(polynomials: tuple[OddPolynomial, ...], least: float) -> list[tuple[
 
 def _worst(polynomials: tuple[OddPolynomial, ...], least: float) -> float:
     low, high = _ranges(polynomials, least)[-1]
-    return max(1 - low, high - 1)
+    return float(np.maximum(1 - low, high - 1))
 
 
 def _table(setting: Setting, least: float, asked: Callable[[int], int]) -> Evidence:
@@ -100,7 +100,7 @@ def _table(setting: Setting, least: float, asked: Callable[[int], int]) -> Evide
         ),
         Measurement(f"the plateau on a grid, after {long} steps",
                     float((1 - ends).abs().max()), "within", _band(PLATEAU)),
-        Measurement("a grid's worst beyond the exact one, most", max(beyond), "<=", 1e-14),
+        Measurement("a grid's worst beyond the exact one, most", np.max(beyond), "<=", 1e-14),
         Measurement("exact polar factor, worst |1 - s|", _exact(least), "<=", 1e-13),
     ]  # fmt: skip
     orbit = ", ".join(f"{x:.4f}" for x in np.unique(ends.numpy().round(4)))

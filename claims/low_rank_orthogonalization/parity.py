@@ -82,7 +82,7 @@ def _contest(setting: Setting, contestants: Sequence[Contestant]) -> Evidence:
     for one, other in itertools.combinations(range(len(curves)), 2):
         # The same start and the same batches.
         mean, low, high = mean_with_interval(percent[other] - percent[one])
-        apart.append(max(-low, high) / error)
+        apart.append(np.maximum(-low, high) / error)
         gaps.append(max(means[one][1], means[other][1]) - min(means[one][2], means[other][2]))
         names = curves[other].contestant.name, curves[one].contestant.name
         remarks.append(f"{names[0]} less {names[1]}: {mean:+.2f} [{low:+.2f}, {high:+.2f}] points")
@@ -95,7 +95,7 @@ def _contest(setting: Setting, contestants: Sequence[Contestant]) -> Evidence:
     return Evidence(
         (
             Measurement(
-                "two of them apart, share of the error, upper end", max(apart), "<=", MARGIN
+                "two of them apart, share of the error, upper end", np.max(apart), "<=", MARGIN
             ),
             Measurement("best rates left at an edge", edges, "<=", 0),
         ),

@@ -158,9 +158,9 @@ def _distance(setting: Setting, dimensions: int) -> Evidence:
         frobenius.append(norm(O - exact))
         ends = f"{float(frobenius[-1].min()):.3f} to {float(frobenius[-1].max()):.3f}"
         remarks.append(f"{name}: ||O - msign(M)||_F {ends}")
-    least, last = min(float(x.min()) for x in frobenius), frobenius[-1]
+    least, last = float(torch.stack(frobenius).min()), frobenius[-1]
     measurements = (
-        Measurement("||O - msign(M)||_2, least", min(float(x.min()) for x in spectral), ">=",
+        Measurement("||O - msign(M)||_2, least", float(torch.stack(spectral).min()), ">=",
                     1 - 1e-12),
         Measurement("||O - msign(M)||_F over sqrt(rank - r), least", least / floor, ">=",
                     1 - 1e-12),

@@ -1,1 +1,1 @@
-"""What papers' claims measure by alike: intervals of means and slopes, and tuned training runs."""
+"""What papers' claims share: drawn matrices, intervals of means and slopes, tuned training runs."""

@@ -112,7 +112,8 @@ def _runs(
     losses = _loss(path, Y)
     increases = (losses[1:] - losses[:-1]) / losses[0]
     nu, admitted = _condition(path, Y, own)
-    shown = increases[admitted] if conditional else increases
+    # A run that breaks down is not to be left out with what the condition does not admit.
+    shown = increases[admitted | increases.isnan()] if conditional else increases
     up = increases > ROUNDING
     runs = up.any(0).sum(-1).tolist()
     counts = ", ".join(f"{count} at {rate:g}" for count, rate in zip(runs, rates, strict=True))

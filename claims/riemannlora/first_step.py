@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def _first_step(setting: Setting, start: Callable[[Tensor, int], FixedRank]) -> 
                         (level - 0.03, level + 0.03))
         )  # fmt: skip
         remarks.append(f"alpha = {ratio:g} eta s_1: {mean:.3f} [{low:.3f}, {high:.3f}]")
-    measurements.append(Measurement("gain off the law, most", max(off), "<=", 1e-12))
+    measurements.append(Measurement("gain off the law, most", np.max(off), "<=", 1e-12))
     finer = torch.logspace(-3.5, 2, 56, dtype=torch.float64)
     law = first_step_law(s, r, finer[:, None, None]).mean(-1)
     arrays = {"ratios": torch.tensor(list(LEVELS)), "gains": torch.stack(gains)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,7 +73,8 @@ def _projection(setting: Setting, project: Projection) -> Evidence:
             found.setdefault(name, []).append(float(error.max()))
     return Evidence(
         tuple(
-            Measurement(f"{name}, most", max(errors), "<=", 1e-13) for name, errors in found.items()
+            Measurement(f"{name}, most", np.max(errors), "<=", 1e-13)
+            for name, errors in found.items()
         )
     )
 

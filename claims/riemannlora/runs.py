@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import gauge, gaussian
 from claims.registry import Setting
 from geometry.gauge import Pair, regauged
 from simulate.optimizers import (
@@ -76,17 +76,10 @@ def start_and_target(setting: Setting) -> tuple[Pair, Tensor]:
     return (B, A), gaussian(seeds, M, N, stream=3) / M**0.5
 
 
-def gauge(setting: Setting, condition: float) -> Tensor:
-    """C (seeds, R, R) of that condition number and determinant 1 or -1; orthogonal at 1."""
-    seeds = setting.seeds(setting["seeds"])
-    U, V = (torch.linalg.qr(gaussian(seeds, R, R, stream=stream)).Q for stream in (4, 5))
-    exponents = torch.linspace(0.5, -0.5, R, dtype=torch.float64)
-    return (U * condition**exponents) @ V.mT
-
-
 def in_gauges(setting: Setting, pair: Pair, conditions: Iterable[float]) -> Pair:
-    """The factors as they are and in every gauge, (1 + gauges, seeds, ...)."""
-    there = [regauged(*pair, gauge(setting, condition)) for condition in conditions]
+    """The factors as they are and in gauges of determinant 1 or -1, (1 + gauges, seeds, ...)."""
+    seeds = setting.seeds(setting["seeds"])
+    there = [regauged(*pair, gauge(seeds, R, condition, top=0.5)) for condition in conditions]
     B, A = (torch.stack(factors) for factors in zip(pair, *there, strict=True))
     return B, A
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,8 +92,8 @@ def _descent(setting: Setting, share: float, subject: Make | None = None) -> Evi
         run.append(float((torch.stack(duals).amin(0) / bound).max()))
     return Evidence(
         (
-            Measurement(STEP, max(above), "<=", ROUND_OFF),
-            Measurement(RUN, max(run), "<=", 1.0),
+            Measurement(STEP, np.max(above), "<=", ROUND_OFF),
+            Measurement(RUN, np.max(run), "<=", 1.0),
         ),
         remarks=(f"{len(shapes) * len(seeds) * steps:,} steps",),
     )

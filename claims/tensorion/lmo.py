@@ -178,7 +178,8 @@ def _turned(
         f"{' x '.join(map(str, shape))}: {x:.1e}" for shape, x in zip(shapes, absolute, strict=True)
     )
     return Evidence(
-        (Measurement(TURN, max(worst), "<=", 1.0),), remarks=(f"entries differ by {told} at most",)
+        (Measurement(TURN, np.max(worst), "<=", 1.0),),
+        remarks=(f"entries differ by {told} at most",),
     )
 
 

@@ -126,7 +126,7 @@ def _dimensions(setting: Setting, share: float) -> Evidence:
         taken.append(float((spectral_norms(X, order) / (constants[:, None] * sigma)).max()))
     generic, attained = max(taken[: len(GENERIC)]), max(taken[len(GENERIC) :])
     return Evidence(
-        (Measurement(RATIO, max(taken) / share, "<=", 1 + 1e-12),),
+        (Measurement(RATIO, np.max(taken) / share, "<=", 1 + 1e-12),),
         remarks=(f"Gaussian tensors take up to {generic:.3f} of it, planted ones {attained:.12f}",),
     )
 

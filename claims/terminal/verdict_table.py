@@ -65,9 +65,17 @@ def closest_control(claim: Recorded) -> str:
 
 
 def verdict_table(claims: Iterable[Recorded]) -> Table:
-    """One row per claim. Every cell folds, so that it fits the width whatever it holds."""
-    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1, 0, 0))
+    """One row per claim, and below them why claims were skipped.
+
+    Every cell folds, so that it fits the width whatever it holds.
+    """
     rows = tuple(claims)
+    skipped = Counter(claim.reason for claim in rows if claim.verdict is Verdict.SKIPPED)
+    told = "\n".join(f"{count} skipped: {reason}" for reason, count in skipped.items())
+    table = Table(
+        box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1, 0, 0),
+        caption=Text(told, "yellow") if told else None, caption_justify="left",
+    )  # fmt: skip
     longest = max((len(claim.id) for claim in rows), default=0)
     table.add_column("claim", overflow="fold", width=min(longest, LONGEST_ID))
     table.add_column("verdict", width=8)
@@ -102,10 +110,14 @@ def measurement_lines(measurements: Iterable[Measurement]) -> list[str]:
 
 def surprise(claim: Recorded) -> list[str]:
     """What to say of a claim whose verdict is not the expected one."""
-    lines = [f"{claim.id}: {claim.verdict}, expected {claim.expected}", f"  {claim.reason}"]
-    lines += [
+    missed = [
         f"  {line}" for line in measurement_lines(m for m in claim.measurements if not m.holds)
     ]
+    lines = [f"{claim.id}: {claim.verdict}, expected {claim.expected}"]
+    # The reason of a FAILS is the names of what was missed.
+    if claim.verdict is not Verdict.FAILS or not missed:
+        lines.append(f"  {claim.reason}")
+    lines += missed
     if claim.traceback:
         lines += [f"  {line}" for line in claim.traceback.rstrip().splitlines()[-8:]]
     return lines

@@ -44,7 +44,7 @@ def _closed_forms(
     unproved = [form.name for form in forms if not form.proved]
     seeds = setting.seeds(setting["seeds"])
     errors = {start.name: start.largest_error(setting, seeds) for start in starts}
-    worst = max(errors, key=errors.__getitem__)
+    worst = [*errors][np.argmax([*errors.values()])]
     return Evidence(
         measurements=(
             Measurement("forms that sympy does not prove", len(unproved), "<=", 0.0),

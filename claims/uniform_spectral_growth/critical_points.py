@@ -55,7 +55,8 @@ def displaced_points(setting: Setting) -> Evidence:
 
 
 def _critical_points(setting: Setting, displacement: float) -> Evidence:
-    relative, velocities, distances = [], [], []
+    relative, distances = [], []
+    velocities: list[float] = []
     counts: dict[str, list[int]] = {}
     lowest: dict[str, list[float]] = {}
     points = (OPTIMUM, SWAP, RANK_TWO, ZERO)
@@ -72,14 +73,14 @@ def _critical_points(setting: Setting, displacement: float) -> Evidence:
             hessian = _hessian(problem, B, A)
             jacobian = _jacobian(field, B, A, step=3e-4 * BETA)
             relative.append(float((jacobian + hessian / BETA).norm() / (hessian / BETA).norm()))
-            velocities.append(max(float(part.norm()) for part in field(B, A)))
+            velocities.extend(float(part.norm()) for part in field(B, A))
             curvatures = torch.linalg.eigvalsh(-BETA * (jacobian + jacobian.mT) / 2)
             descents = curvatures[curvatures < -1e-3].tolist()
             expected = point.descents(SINGULAR_VALUES, RANK)
             counts.setdefault(point.name, []).append(len(descents))
             lowest.setdefault(point.name, []).append(float(curvatures[0]))
             distances.append(
-                max((abs(x - y) for x, y in zip(descents, expected, strict=True)), default=0.0)
+                np.abs(np.subtract(descents, expected)).max(initial=0.0)
                 if len(descents) == len(expected)
                 else math.inf
             )
@@ -87,12 +88,14 @@ def _critical_points(setting: Setting, displacement: float) -> Evidence:
         measurements=(
             Measurement(
                 "largest relative distance of the Jacobian to -Hess L / beta",
-                max(relative),
+                np.max(relative),
                 "<=",
                 1e-6,
             ),
-            Measurement("largest velocity", max(velocities), "<=", 1e-10),
-            Measurement("largest distance of a descent to its formula", max(distances), "<=", 1e-6),
+            Measurement("largest velocity", np.max(velocities), "<=", 1e-10),
+            Measurement(
+                "largest distance of a descent to its formula", np.max(distances), "<=", 1e-6
+            ),
             *(
                 measurement
                 for point in (SWAP, RANK_TWO, ZERO)
@@ -110,7 +113,7 @@ def _descents(
     expected = point.descents(SINGULAR_VALUES, RANK)
     number, depth = float(len(expected)), expected[0]
     off = max(counts, key=lambda count: abs(count - number))
-    far = max(lowest, key=lambda curvature: abs(curvature - depth))
+    far = lowest[np.abs(np.subtract(lowest, depth)).argmax()]
     return (
         Measurement(f"descents at the {point.name}", off, "within", (number, number)),
         Measurement(

@@ -169,7 +169,7 @@ def _alignment(power: int, setting: Setting) -> Evidence:
         share = (overlap[..., 2, learned] / overlap[..., learned, learned]) ** power
         arrays[f"misalignment_{learned}"] = share.numpy()
         slopes = [slope_with_interval(x, series)[0] for series in np.log(share.numpy())]
-        worst = max(slopes, key=lambda slope: abs(slope - exponent))
+        worst = slopes[np.abs(np.subtract(slopes, exponent)).argmax()]
         measurements.append(
             Measurement(
                 f"exponent farthest from {exponent:.4f} over seeds, mode {learned + 1}",

@@ -104,6 +104,8 @@ def test_verdicts() -> None:
     assert verdict(refuted, good, bad) is Verdict.FAILS
     assert verdict(refuted, measured(0.0, counterexample="x"), good) is Verdict.VACUOUS
     assert verdict(claim, measured(math.nan), bad) is Verdict.FAILS
+    # What breaks the check may break a control that measures beside it.
+    assert verdict(claim, measured(math.nan), measured(math.nan)) is Verdict.FAILS
 
 
 def test_one_control_that_holds_is_enough_to_be_vacuous() -> None:
@@ -118,6 +120,8 @@ def test_a_control_must_be_there_and_measure_by_the_same_criterion() -> None:
     looser = Evidence((Measurement("error", 1.0, "<=", 0.5),))
     with pytest.raises(ValueError, match="by criteria the check does not have"):
         judge(fakes.PASSING, measured(0.0), {"wrong law": looser})
+    with pytest.raises(ValueError, match="a NaN is no failed control: wrong law: error"):
+        judge(fakes.PASSING, measured(0.0), {"wrong law": measured(math.nan)})
 
 
 def test_a_claim_without_a_control_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.optim import Optimizer
 
 from claims import REGISTRY
-from claims.registry import Claim, Verdict
+from claims.registry import Claim, Make, Verdict
 from claims.running.one import run_claim
 from claims.subject import Subject, about, load_subject
 from simulate.optimizers import LoRAMuon, Muon
@@ -26,16 +28,24 @@ def shortened(pairs, lr):
 
 def rated(pairs, rate): ...
 
+def asking(params, lr, *, decay, steps=3): ...
+
 number = 3
 """
 
 
-OF_MATRICES = {claim.id: claim for claim in REGISTRY if claim.subject == "matrices"}
+ASKED = {claim.id: claim for claim in REGISTRY if claim.subject is not None}
+OF_MATRICES = {claim.id: claim for claim in ASKED.values() if claim.subject == "matrices"}
+Broken = Callable[[int, Any], bool]
 STILL: dict[str, Any] = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
 
 
-def polar(params: Any, lr: float, **options: Any) -> torch.optim.Optimizer:
+def polar(params: Any, lr: float, **options: Any) -> Optimizer:
     return Muon(params, lr=lr, adjust_lr_fn="unadjusted", **{**STILL, **options})
+
+
+def still(pairs: Any, lr: float) -> Optimizer:
+    return LoRAMuon(pairs, lr=lr, momentum=0.0)
 
 
 @pytest.fixture
@@ -72,12 +82,9 @@ def test_a_covariant_optimiser_holds_and_adam_does_not(identifier: str) -> None:
 
 
 def test_one_of_ours_by_its_members_is_the_claim_itself() -> None:
-    def exact(pairs: Any, lr: float) -> torch.optim.Optimizer:
-        return LoRAMuon(pairs, lr=lr, momentum=0.0)
-
     claim = REGISTRY["lora-muon.solves-split"]
     ours = run_claim(claim, "quick", 0).evidence
-    theirs = run_claim(claim, "quick", 0, subject=Subject("ours", "pairs", exact)).evidence
+    theirs = run_claim(claim, "quick", 0, subject=Subject("ours", "pairs", still)).evidence
     assert ours is not None
     assert theirs is not None
     for one, other in zip(ours.measurements, theirs.measurements, strict=True):
@@ -142,6 +149,51 @@ def test_controls_stay_what_they_are(identifier: str) -> None:
         assert control.measurements == theirs.controls[name].measurements
 
 
+class Breaking:
+    """Sound optimisers, of which some leave one value behind everywhere with every step.
+
+    Args:
+        broken: whether one does, from its number, counted from 1, and what it is given.
+    """
+
+    def __init__(self, make: Make, broken: Broken, value: float) -> None:
+        self.make, self.broken, self.value, self.made = make, broken, value, 0
+
+    def __call__(self, given: Any, lr: float) -> Optimizer:
+        optimizer: Optimizer = self.make(given, lr=lr)
+        self.made += 1
+        if self.broken(self.made, given):
+            optimizer.register_step_post_hook(self._lose)
+        return optimizer
+
+    def _lose(self, optimizer: Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.data.fill_(self.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "value"),
+    [
+        *((name, lambda number, given: True, torch.nan) for name in ASKED),
+        *((name, lambda number, given: number == 2, torch.nan) for name in ASKED),
+        # Of matrices of several shapes the last.
+        ("tensorion.equivariance", lambda number, given: given[0].shape == (7, 4), torch.nan),
+        ("tensorion.descent", lambda number, given: given[0].shape == (7, 4), torch.nan),
+        # Its square overflows.
+        ("low-rank.descent", lambda number, given: True, 1e200),
+        ("tensorion.descent", lambda number, given: True, 1e200),
+    ],
+)
+def test_what_is_not_a_number_holds_nothing(name: str, broken: Broken, value: float) -> None:
+    takes: Any = "params" if name in OF_MATRICES else "pairs"
+    sound = partial(polar, orthogonalizer="svd") if name in OF_MATRICES else still
+    subject = Subject("broken", takes, Breaking(sound, broken, value))
+    outcome = run_claim(small(ASKED[name]), "quick", 0, subject=subject)
+    assert outcome.verdict in (Verdict.FAILS, Verdict.ERROR), outcome.reason
+    assert "control" not in outcome.reason
+
+
 def test_pairs_are_not_matrices() -> None:
     run = run_claim(
         OF_MATRICES["tensorion.equivariance"], "quick", 0,
@@ -149,6 +201,14 @@ def test_pairs_are_not_matrices() -> None:
     )  # fmt: skip
     assert run.verdict is Verdict.ERROR
     assert "pairs (B, A) are expected by simulate.optimizers:LoRAMuon; given matrices" in run.reason
+
+
+def test_a_function_that_makes_no_optimiser_is_told() -> None:
+    made: Any = None
+    subject = Subject("forgetful", "pairs", lambda pairs, lr: made)
+    run = run_claim(REGISTRY["lora-muon.projector-form"], "quick", 0, subject=subject)
+    assert run.verdict is Verdict.ERROR
+    assert run.reason == "TypeError: forgetful: an optimiser with a step() is expected; given None"
 
 
 def test_a_rate_that_is_not_kept_is_found_out(own: str) -> None:
@@ -163,14 +223,31 @@ def test_a_rate_that_is_not_kept_is_found_out(own: str) -> None:
         ("torch.optim", "package.module:name is expected"),
         ("no_such_module:Adam", "'no_such_module' cannot be imported"),
         ("torch.optim:Adm", "did you mean 'Adam'"),
-        ("OWN:number", "is a int, and no optimiser"),
+        ("OWN:number", "is of type int, and no optimiser"),
         ("OWN:rated", "an argument lr is expected"),
+        ("OWN:asking", "defaults are expected of decay: write a function of"),
         ("torch:eye", "a first argument called pairs"),
     ],
 )
 def test_what_is_no_subject(own: str, name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         load_subject(name.replace("OWN", own))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("1 / 0", r"ZeroDivisionError: division by zero \(.*broken.py, line 1\)"),
+        ("def f(:", r"invalid syntax \(broken.py, line 1\)"),
+        ("import no_such_thing", "No module named 'no_such_thing'"),
+        ("import sys\nsys.exit(3)", r"SystemExit: 3 \(.*broken.py, line 2\)"),
+    ],
+)
+def test_a_module_that_raises_is_told_with_the_place(own: str, source: str, said: str) -> None:
+    Path("broken.py").write_text(source)
+    sys.modules.pop("broken", None)
+    with pytest.raises(ValueError, match=f"'broken' cannot be imported: {said}"):
+        load_subject("broken:f")
 
 
 def test_a_claim_s_own_optimiser_keeps_its_options() -> None:

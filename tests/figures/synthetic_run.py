@@ -219,6 +219,7 @@ def healthy(identifier: str, arrays: Mapping[str, Any]) -> Outcome:
 def others() -> list[Outcome]:
     """One outcome for each verdict but HOLDS."""
     good, bad = Evidence(measured(5.8e-3, 1.99)), Evidence(measured(0.93, 1.0))
+    broken = measured(0.93, float("nan"))
     failing = declare(HTML_CLAIM, HOSTILE, f"{HOSTILE} with $x < y$", criterion=HOSTILE)
     vacuous = declare(VACUOUS_CLAIM, "A control that meets the bound", "It $\\le$ itself.")
     refuted = declare(
@@ -227,7 +228,7 @@ def others() -> list[Outcome]:
     shown = Evidence(good.measurements, counterexample=r"At $\beta = 0.1$ mode 1 comes last.")
     result = []
     for claim, check, control in (
-        (failing, Evidence(measured(0.93, float("nan")), remarks=(HOSTILE,)), bad),
+        (failing, Evidence(broken, remarks=(HOSTILE,)), Evidence(broken)),
         (vacuous, good, good),
         (refuted, shown, bad),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,17 @@ def test_missing_evidence_exits_with_1_and_says_what_to_run(tmp_path: Path) -> N
         in output
     )
     assert [path.name for path in (out / "figures").iterdir()] == ["arrivals.svg"]
+
+
+def test_of_a_run_with_a_subject_nothing_is_advised(tmp_path: Path) -> None:
+    out = write_run(tmp_path, without=["usg.equal-rate"], seeds=2)
+    results = json.loads((out / "results.json").read_text())
+    results["run"]["subject"] = "torch.optim:Adam"
+    (out / "results.json").write_text(json.dumps(results))
+    code, output = run("equal-rate", "--out", str(out), "--format", "svg")
+    assert code == 1
+    assert "The figure equal-rate is left out: usg.equal-rate was not run." in output
+    assert "To record" not in output, "a subject can be asked few claims"
 
 
 def test_what_the_run_skipped_is_missing_only_where_it_was_asked_for(tmp_path: Path) -> None:

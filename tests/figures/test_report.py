@@ -117,7 +117,10 @@ def test_measurements_controls_and_margins(html: str) -> None:
     assert "width:50.0%" in shown
     assert "exactly at the bound" in shown
     assert "<strong>gradient flow</strong> fails, as it must: it misses every bound." in shown
-    assert "not a number" in card(html, HTML_CLAIM)
+    broken = card(html, HTML_CLAIM)
+    assert "not a number" in broken
+    assert "gradient flow measured no number somewhere, so its failing shows nothing" in broken
+    assert "as it must" not in broken
     assert "Every seed is shown." in shown
     assert "Theorem 5.7 of arXiv 2602.06385" in shown
 

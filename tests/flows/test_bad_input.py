@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,9 +21,11 @@ FIELD = gradient_flow(PROBLEM)
 START = PROBLEM.gaussian_init(0.1, seed=0)
 
 
-@pytest.mark.parametrize("rank", [0, -1, 6])
-def test_rank_beyond_the_matrix(rank: int) -> None:
-    message = rf"rank: between 1 and min\(m, n\) = 5 is expected for a 6 x 5 target; given {rank}"
+@pytest.mark.parametrize("rank", [0, -1, 6, 2.5])
+def test_rank_beyond_the_matrix(rank: Any) -> None:
+    message = (
+        rf"rank: an int between 1 and min\(m, n\) = 5 is expected for a 6 x 5 target; given {rank}"
+    )
     with pytest.raises(ValueError, match=message):
         MatrixFactorization.planted(m=6, n=5, singular_values=[1.0], rank=rank)
     with pytest.raises(ValueError, match=message):

@@ -19,6 +19,16 @@ def test_unknown_name_lists_and_suggests() -> None:
     )
 
 
+def test_of_many_names_the_nearest_are_told() -> None:
+    many = ["usg.energy", "usg.equal-rate", *(f"other.{i}" for i in range(30))]
+    said = str(names.unknown_name("claim", "usg.equalrate", many))
+    assert "; expected one of 32, such as 'usg.equal-rate', 'usg.energy', 'other." in said
+    assert said.endswith("; did you mean 'usg.equal-rate'?")
+    assert said.count("'other.") == 2
+    # Nothing is near to nothing, and there are examples all the same.
+    assert str(names.unknown_name("claim", "", many)).count(", '") == 3
+
+
 def test_unknown_name_suggests_nothing_far_away() -> None:
     assert "did you mean" not in str(names.unknown_name("method", "zzz", ["muon"]))
 

@@ -14,7 +14,6 @@ from claims.riemannlora.runs import (
     OF_THE_PAPER,
     ON_FACTORS,
     differences,
-    gauge,
     in_gauges,
     products,
     start_and_target,
@@ -25,10 +24,7 @@ SETTING = Setting("quick", 7, {"seeds": 3})
 
 
 @pytest.mark.parametrize("condition", [1.0, 1e2, 1e6])
-def test_gauges_have_their_condition_and_keep_volumes(condition: float) -> None:
-    C = gauge(SETTING, condition)
-    assert torch.allclose(torch.linalg.cond(C), torch.tensor(condition).double(), rtol=1e-8)
-    assert torch.allclose(torch.linalg.det(C).abs(), torch.ones(3).double())
+def test_gauges_move_no_product(condition: float) -> None:
     pair, _ = start_and_target(SETTING)
     B, A = in_gauges(SETTING, pair, (condition,))
     assert float(differences(B[1] @ A[1], B[0] @ A[0]).max()) <= 1e-15 * condition
