@@ -66,7 +66,7 @@ def integrate(
             default rtol is 1e-9, or 32 eps of the dtype where that is more, and atol rtol / 100.
             "radau" meets rtol at the requested times; arrivals, located between them, are good to
             about .1 rtol^(2/3).
-        step: a fixed step for all lanes; ``times`` are then multiples of it.
+        step: a fixed step for all lanes, without tolerances; ``times`` are then multiples of it.
         reduce: integrate in the exact reduction; False integrates the factors themselves.
         coordinates: coordinates to use instead of either.
         arrivals: fractions whose arrival times are located on the way.
@@ -84,6 +84,17 @@ def integrate(
     Returns:
         The trajectory, in the dtype and on the device of the problem.
     """
+    if not isinstance(field, Field):
+        raise ValueError(
+            "field: a field of a problem, such as spectral_flow(problem, beta), is expected; "
+            f"given {type(field).__name__}"
+        )
+    given = [name for name, value in (("rtol", rtol), ("atol", atol)) if value is not None]
+    if step is not None and given:
+        raise ValueError(
+            f"step: no tolerance is expected beside a fixed step, which controls no error; "
+            f"given step = {step:g} and {' and '.join(given)}"
+        )
     problem = field.problem
     grid = _checked_times(times, problem)
     B, A, batch = problem.lanes(start)

@@ -161,3 +161,16 @@ def test_starts_of_the_wrong_kind() -> None:
     for start, message in wrong:
         with pytest.raises(ValueError, match=message):
             integrate(FIELD, start, [1.0])
+
+
+def test_a_problem_is_no_field() -> None:
+    message = r"such as spectral_flow\(problem, beta\), is expected; given MatrixFactorization"
+    with pytest.raises(ValueError, match=message):
+        integrate(PROBLEM, START, [1.0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tolerances", [{"rtol": 1e-6}, {"atol": 1e-8}])
+def test_a_fixed_step_controls_no_error(tolerances: dict[str, Any]) -> None:
+    message = rf"given step = 0.1 and {next(iter(tolerances))}"
+    with pytest.raises(ValueError, match=message):
+        integrate(FIELD, START, [1.0], method="euler", step=0.1, **tolerances)
