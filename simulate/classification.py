@@ -269,7 +269,7 @@ def tune_classifiers(
                 if not tuning.refined and len(rates) == len(protocol.rates):
                     ahead += 2 * protocol.refinements
                 progress(len(found) / (len(found) + ahead))
-        tuning.add(rates, np.stack([1 - found[rate].validation.numpy() for rate in rates]))
+        tuning.add(rates, np.stack([-found[rate].validation.numpy() for rate in rates]))
     scores = [found[rate] for rate in tuning.rates.tolist()]
     return ImageCurve(
         contestant,
