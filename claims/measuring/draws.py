@@ -1,4 +1,8 @@
-"""Matrices that claims draw, one a seed."""
+"""Matrices that claims draw, one a seed, on the CPU: numbers do not depend on the device.
+
+What takes a setting draws for as many of its seeds as its ``size`` says, and moves what was drawn
+to the setting's device and dtype, float64 where none is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+
+from claims.registry import Setting
 
 
 def gaussian(seeds: Iterable[int], *shape: int, stream: int = 0) -> Tensor:
@@ -15,3 +21,24 @@ def gaussian(seeds: Iterable[int], *shape: int, stream: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1009 + stream)
         members.append(torch.randn(*shape, generator=generator, dtype=torch.float64))
     return torch.stack(members)
+
+
+def orthonormal(seeds: Iterable[int], rows: int, columns: int, stream: int = 0) -> Tensor:
+    """Orthonormal columns of uniform subspaces, (seeds, rows, columns)."""
+    return torch.linalg.qr(gaussian(seeds, rows, columns, stream=stream)).Q
+
+
+def gaussian_there(setting: Setting, *shape: int, stream: int = 0, size: str = "seeds") -> Tensor:
+    """Those of :func:`gaussian`, where the setting computes."""
+    return _there(setting, gaussian(setting.seeds(setting[size]), *shape, stream=stream))
+
+
+def orthonormal_there(
+    setting: Setting, rows: int, columns: int, stream: int = 0, size: str = "seeds"
+) -> Tensor:
+    """Those of :func:`orthonormal`, where the setting computes."""
+    return _there(setting, orthonormal(setting.seeds(setting[size]), rows, columns, stream=stream))
+
+
+def _there(setting: Setting, drawn: Tensor) -> Tensor:
+    return drawn.to(setting.device, setting.dtype(torch.float64))
