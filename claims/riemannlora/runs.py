@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import gaussian_there, orthonormal_there
 from claims.registry import Setting
 from geometry.gauge import Pair, regauged
 from simulate.optimizers import (
@@ -71,17 +71,15 @@ ON_FACTORS: dict[str, Make] = {
 
 def start_and_target(setting: Setting) -> tuple[Pair, Tensor]:
     """(B, A), (seeds, M, R) and (seeds, R, N), and Y (seeds, M, N)."""
-    seeds = setting.seeds(setting["seeds"])
-    B, A = gaussian(seeds, M, R, stream=1) / M**0.5, gaussian(seeds, R, N, stream=2) / N**0.5
-    return (B, A), gaussian(seeds, M, N, stream=3) / M**0.5
+    B, A = gaussian_there(setting, M, R, stream=1), gaussian_there(setting, R, N, stream=2)
+    return (B / M**0.5, A / N**0.5), gaussian_there(setting, M, N, stream=3) / M**0.5
 
 
 def gauge(setting: Setting, condition: float) -> Tensor:
     """C (seeds, R, R) of that condition number and determinant 1 or -1; orthogonal at 1."""
-    seeds = setting.seeds(setting["seeds"])
-    U, V = (torch.linalg.qr(gaussian(seeds, R, R, stream=stream)).Q for stream in (4, 5))
+    U, V = (orthonormal_there(setting, R, R, stream=stream) for stream in (4, 5))
     exponents = torch.linspace(0.5, -0.5, R, dtype=torch.float64)
-    return (U * condition**exponents) @ V.mT
+    return (U * (condition**exponents).to(U)) @ V.mT
 
 
 def in_gauges(setting: Setting, pair: Pair, conditions: Iterable[float]) -> Pair:
@@ -94,7 +92,8 @@ def in_gauges(setting: Setting, pair: Pair, conditions: Iterable[float]) -> Pair
 def products(
     make: Make, pair: Pair, Y: Tensor, steps: int = STEPS, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """B A (..., m, n) after a run, in float64; infinite where a run overflowed.
+    """B A (..., m, n) after a run where the pair is, on the CPU in float64; infinite where a run
+    overflowed.
 
     Args:
         pair: the starts (..., m, r) and (..., r, n), members of one ensemble.
@@ -109,7 +108,7 @@ def products(
         going = _stepped(optimizer, (B, A), target, going)
     found = torch.full(target.shape, torch.inf, dtype=torch.float64)
     if len(going):
-        found[going] = B.detach().double() @ A.detach().double()
+        found[going] = (B.detach().double() @ A.detach().double()).cpu()
     return found.unflatten(0, batch)
 
 
