@@ -32,6 +32,8 @@ DEVICES = ("cpu", "cuda")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 # Where training goes by rates and not by round-off.
 TRAINS_IN = ("float64", "float32", "bfloat16")
+# Where a criterion counts in round-offs of the dtype, or has room for them.
+ROUNDS_IN = ("float64", "float32")
 
 
 class Verdict(StrEnum):

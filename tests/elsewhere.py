@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 ELSEWHERE = torch.device("meta")
 CPU = torch.device("cpu")
@@ -107,6 +107,13 @@ def elsewhere() -> Iterator[torch.device]:
         yield ELSEWHERE
 
 
+@contextmanager
+def here() -> Iterator[None]:
+    """Within it, and within :func:`elsewhere`, torch is what it is: on functorch modes crash."""
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        yield
+
+
 def _indices(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_indices(each) for each in index)
@@ -114,21 +121,24 @@ def _indices(index: Any) -> Any:
 
 
 def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-    there = [x for x in given if isinstance(x, There)]
     device = kwargs.get("device")
-    if device is None:
-        comes_there = bool(there)
-    else:
-        comes_there = torch.device(device) == ELSEWHERE
+    if device is not None:
         kwargs = {**kwargs, "device": CPU}
+    leaves, structure = tree_flatten((args, kwargs))
+    given = [x for x in leaves if isinstance(x, Tensor)]
+    there = [x for x in given if isinstance(x, There)]
+    comes_there = bool(there) if device is None else torch.device(device) == ELSEWHERE
     _require_one_place(func, args, given, there)
     if comes_there and torch.Tag.nondeterministic_seeded in func.tags:
         raise MixedDevices(f"{func}: random numbers are drawn on the CPU, and then moved")
-    args, kwargs = tree_map_only(There, lambda x: x.held, (args, kwargs))
+    if there:
+        held = [x.held if isinstance(x, There) else x for x in leaves]
+        args, kwargs = tree_unflatten(held, structure)
     done = func(*args, **kwargs)
     if not comes_there:
         return done
+    if isinstance(done, Tensor):
+        return _wrapped(func, done, there)
     return tree_map_only(Tensor, lambda x: _wrapped(func, x, there), done)
 
 

@@ -17,7 +17,6 @@ from claims.lora_muon.matrices import (
     Make,
     N,
     R,
-    gaussian,
     noisy_quadratic,
     pair_and_gradient,
     relative,
@@ -25,8 +24,8 @@ from claims.lora_muon.matrices import (
     signs,
     stepped,
 )
-from claims.measuring import draws
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.draws import gauge_there, orthonormal_there
+from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair, regauged, regauged_gradients
 from geometry.lora import split_direction
 from simulate.optimizers import FactorMuon, LoRAMuon, Spectron
@@ -39,14 +38,14 @@ Gauges = Mapping[str, tuple[Tensor, float]]
 
 def gauges(setting: Setting) -> Gauges:
     """The changes of gauge, (seeds, r, r), with their condition numbers."""
-    seeds = setting.seeds(setting["seeds"])
-    one = torch.eye(R, dtype=torch.float64).expand(len(seeds), R, R)
+    turned = orthonormal_there(setting, R, R, stream=6)
+    one = torch.eye(R).to(turned).expand_as(turned)
     return {
         "c = 9": (9.0 * one, 1.0),
         "c = 1000": (1000.0 * one, 1.0),
-        "orthogonal": (torch.linalg.qr(gaussian(setting, R, R, stream=6)).Q, 1.0),
+        "orthogonal": (turned, 1.0),
         **{
-            f"condition {condition}": (draws.gauge(seeds, R, condition, top=0.0), condition)
+            f"condition {condition}": (gauge_there(setting, R, condition, top=0.0), condition)
             for condition in (10, 100, 1000)
         },
     }
@@ -83,7 +82,7 @@ def _one_step(setting: Setting, make: Make, **options: Any) -> Evidence:
                     float(errors.max()) / (u * condition * own), "<=", 4.0 * R,
                 )
             )  # fmt: skip
-        arrays[f"difference, {kind}"] = torch.stack(found).numpy()
+        arrays[f"difference, {kind}"] = torch.stack(found).cpu().numpy()
         arrays[f"round-off, {kind}"] = u * arrays["condition"]
         arrays[f"bound, {kind}"] = 4 * R * own * arrays[f"round-off, {kind}"]
     return Evidence(tuple(measurements), arrays)
@@ -140,7 +139,7 @@ def _damped(setting: Setting, make: Make) -> Evidence:
     ]
     levels = np.array([LEVELS.get(name, np.nan) for name in found])
     arrays = _named(setting) | {
-        "share": torch.stack(list(found.values())).numpy(),
+        "share": torch.stack(list(found.values())).cpu().numpy(),
         "level": levels,
         "band": np.stack([levels / WITHIN, levels * WITHIN], axis=1),
     }
@@ -202,7 +201,7 @@ def _trajectories(setting: Setting, transported: bool) -> Evidence:
             error = relative(W, straight)
             arrays[f"{when}, {name}"] = torch.tensor(error).numpy()
             # Every step adds its round-off, amplified by the gauge.
-            u = torch.finfo(torch.float64).eps / 2
+            u = torch.finfo(straight.dtype).eps / 2
             bound = 4 * R * steps * u * condition
             found.append(Measurement(f"difference, {when}, {name}", error, "<=", bound))
     return Evidence(tuple(found), arrays)
@@ -263,6 +262,7 @@ CLAIMS = (
         criterion="difference of W at most 4 r u times the conditions of gauge and factors",
         check=check_gauge,
         subject="pairs",
+        devices=DEVICES,
         controls={
             "Spectron": control_spectron,
             "Muon on each factor": control_factor_muon,
@@ -285,6 +285,7 @@ CLAIMS = (
         criterion="medians within a factor of 3 of the levels; "
         "multiples of orthogonal ones to 1e-9",
         check=check_damping,
+        devices=DEVICES,
         controls={"exact numerics": control_exact, "absolute damping": control_absolute},
         tiers={"quick": {"seeds": 8}, "full": {"seeds": 128}},
     ),
@@ -301,6 +302,8 @@ CLAIMS = (
         setup=f"{_SETUP}, noisy quadratic, momentum .9; C = 9, 1000, orthogonal, of condition 10",
         criterion="difference of W at most 4 r u steps times the gauge's condition",
         check=check_trajectory,
+        devices=DEVICES,
+        dtypes=ROUNDS_IN,
         controls={"moments not carried": control_without_transport},
         tiers={"quick": {"seeds": 4, "steps": 50}, "full": {"seeds": 32, "steps": 50}},
     ),

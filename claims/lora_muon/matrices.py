@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from claims.measuring import draws
+from claims.measuring.draws import gaussian_there
 from claims.registry import Setting
 from geometry.gauge import Pair
 from simulate.tasks import NoisyQuadratic
@@ -25,15 +25,10 @@ M, N, R = 96, 64, 8
 Make = Callable[..., torch.optim.Optimizer]
 
 
-def gaussian(setting: Setting, *shape: int, stream: int = 0) -> Tensor:
-    """Standard normal entries (seeds, *shape): a member's own, whatever the others are."""
-    return draws.gaussian(setting.seeds(setting["seeds"]), *shape, stream=stream)
-
-
 def pair_and_gradient(setting: Setting, m: int = M, n: int = N, r: int = R) -> tuple[Pair, Tensor]:
     """Gaussian factors (seeds, m, r) and (seeds, r, n), and a gradient (seeds, m, n) of W."""
-    factors = gaussian(setting, m, r, stream=1), gaussian(setting, r, n, stream=2)
-    return factors, gaussian(setting, m, n, stream=3)
+    B, A = gaussian_there(setting, m, r, stream=1), gaussian_there(setting, r, n, stream=2)
+    return (B, A), gaussian_there(setting, m, n, stream=3)
 
 
 def stepped(make: Make, pair: Pair, gradients: list[Tensor], **options: Any) -> Pair:

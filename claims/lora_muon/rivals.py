@@ -17,7 +17,6 @@ from claims.lora_muon.matrices import (
     N,
     R,
     factors_of,
-    gaussian,
     noisy_quadratic,
     pair_and_gradient,
     relative,
@@ -25,7 +24,8 @@ from claims.lora_muon.matrices import (
     stepped,
     trained,
 )
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.draws import gaussian_there
+from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair, regauged
 from geometry.polar import msign
 from simulate.optimizers import LoRAMuon, LoRARite, Spectron
@@ -54,7 +54,7 @@ def _bound(setting: Setting, make: Make) -> Evidence:
             Measurement("largest ||dW|| / eta", float(sizes.max()), "<=", 1.0),
             Measurement("violations", violations, "<=", 0),
         ),
-        {"scales": torch.tensor(SCALES).numpy(), "sizes": sizes.numpy()},
+        {"scales": torch.tensor(SCALES).numpy(), "sizes": sizes.cpu().numpy()},
         (f"{violations} violations in {sizes.numel()} steps",),
     )
 
@@ -111,7 +111,7 @@ def _not_invariant(setting: Setting, make: Make) -> Evidence:
         tuple(measurements),
         {
             "scales": torch.tensor(GRID).double().numpy(),
-            "sizes": torch.stack([*sizes.values()]).numpy(),
+            "sizes": torch.stack([*sizes.values()]).cpu().numpy(),
         },
     )
 
@@ -133,7 +133,7 @@ def control_lora_muon(setting: Setting) -> Evidence:
 
 def _first_step(setting: Setting, steps: int) -> Evidence:
     pair, G = pair_and_gradient(setting)
-    gradients = [G, gaussian(setting, M, N, stream=9)][:steps]
+    gradients = [G, gaussian_there(setting, M, N, stream=9)][:steps]
     before = stepped(LoRARite, pair, gradients[:-1], lr=LR, eps=1e-12)
     B, A = before
     b, a = stepped(LoRARite, pair, gradients, lr=LR, eps=1e-12)
@@ -206,6 +206,8 @@ CLAIMS = (
         setup=f"{_SETUP}, eta = {LR}, factors scaled by c and 1/c, c from 1/27 to 27",
         criterion="never violated",
         check=check_bound,
+        devices=DEVICES,
+        dtypes=ROUNDS_IN,
         subject="pairs",
         controls={"one step of power iteration, five of Newton-Schulz": control_as_published},
         tiers={"quick": {"seeds": 64}, "full": {"seeds": 512}},
@@ -225,6 +227,7 @@ CLAIMS = (
         criterion="means within 5% of these levels; distance from the limits at most 1e-5 at "
         "c = 1e7 and 1e-7",
         check=check_not_invariant,
+        devices=DEVICES,
         seconds=5,
         controls={"LoRA-Muon": control_lora_muon},
         # The mean at c = 1 is .468 +- .020 / sqrt(seeds) and its edge .4725: 5 of them away.
@@ -242,6 +245,7 @@ CLAIMS = (
         setup=f"{_SETUP}, eps 1e-12",
         criterion="both factors to 1e-8",
         check=check_first_step,
+        devices=DEVICES,
         controls={"second step": control_second_step},
         tiers={"quick": {"seeds": 16}, "full": {"seeds": 256}},
     ),
@@ -255,6 +259,7 @@ CLAIMS = (
         setup=f"{_SETUP}, noisy quadratic; C = 9, 1000, orthogonal, of condition 10",
         criterion="difference of W at most 1e-12",
         check=check_rite_gauge,
+        devices=DEVICES,
         subject="pairs",
         controls={"Adam": control_adam},
         tiers={"quick": {"seeds": 8}, "full": {"seeds": 64}},

@@ -16,14 +16,14 @@ from claims.lora_muon.matrices import (
     N,
     R,
     factors_of,
-    gaussian,
     give,
     pair_and_gradient,
     signs,
     spectral_norm,
     stepped,
 )
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.draws import gaussian_there
+from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair
 from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite
 from simulate.step_costs import Trace, numbers_kept
@@ -50,7 +50,7 @@ def _sizes(setting: Setting, make: Make, **options: Any) -> Evidence:
             # At full rank both halves are one, and the bound is attained.
             Measurement("largest ||dW|| / eta", float(sizes.max()), "<=", 1 + 1e-10),
         ),
-        {"ranks": torch.tensor(ranks).numpy(), "sizes": sizes.numpy()},
+        {"ranks": torch.tensor(ranks).numpy(), "sizes": sizes.cpu().numpy()},
         (f"from {float(sizes[0].mean()):.2f} at r = {ranks[0]} to "
          f"{float(sizes[-1].mean()):.2f} at r = {ranks[-1]}",),
     )  # fmt: skip
@@ -81,7 +81,7 @@ RATES = (0.1, 0.01, 0.001)
 def _kick(setting: Setting, make: Make, zero: bool) -> Evidence:
     pair, _ = pair_and_gradient(setting)
     B0 = torch.zeros_like(pair[0]) if zero else pair[0]
-    gradients = [gaussian(setting, M, N, stream=100 + step) for step in range(6)]
+    gradients = [gaussian_there(setting, M, N, stream=100 + step) for step in range(6)]
     measurements, shares, remarks = [], [], []
     for eta in RATES:
         B, A = nn.Parameter(B0.clone()), nn.Parameter(pair[1].clone())
@@ -110,7 +110,7 @@ def _kick(setting: Setting, make: Make, zero: bool) -> Evidence:
         remarks.append(f"eta = {eta:g}: ||dA|| / ||A|| is {means} over the first steps")
     arrays = {"rates": torch.tensor(RATES).double(), "shares": torch.stack(shares)}
     return Evidence(
-        tuple(measurements), {name: x.numpy() for name, x in arrays.items()}, tuple(remarks)
+        tuple(measurements), {name: x.cpu().numpy() for name, x in arrays.items()}, tuple(remarks)
     )
 
 
@@ -137,7 +137,8 @@ def _kept(setting: Setting, make: Make) -> Evidence:
     m, n, r = setting["shape"]
     generator = torch.Generator().manual_seed(setting.seed)
     B, A, G_B, G_A = (
-        torch.randn(shape, generator=generator) for shape in ((m, r), (r, n), (m, r), (r, n))
+        torch.randn(shape, generator=generator).to(setting.device, setting.dtype(torch.float32))
+        for shape in ((m, r), (r, n), (m, r), (r, n))
     )
     pair = nn.Parameter(B), nn.Parameter(A)
     pair[0].grad, pair[1].grad = G_B, G_A
@@ -190,6 +191,7 @@ CLAIMS = (
         setup="Gaussian factors over the root of the size, 128 x 128, r = 1 to 128",
         criterion="every member inside the band",
         check=check_sizes,
+        devices=DEVICES,
         subject="pairs",
         controls={"Muon on each factor": control_factor_muon, "signs": control_signs},
         tiers={
@@ -210,6 +212,7 @@ CLAIMS = (
         setup=f"A Gaussian, gradients Gaussian, {M} x {N}, r = {R}, eta = .1, .01, .001",
         criterion="both ratios 1 to 1e-6",
         check=check_kick,
+        devices=DEVICES,
         controls={"Gaussian start": control_balanced, "absolute damping": control_damped},
         tiers={"quick": {"seeds": 16}, "full": {"seeds": 256}},
     ),
@@ -226,6 +229,8 @@ CLAIMS = (
         setup="4096 x 4096, r = 16, float32, the paper's own numerics; every operation traced",
         criterion="counted",
         check=check_kept,
+        devices=DEVICES,
+        dtypes=ROUNDS_IN,
         controls={"LoRA-RITE": control_lora_rite, "AdamW": control_adamw},
         tiers={"quick": {"shape": (4096, 4096, 16)}},
     ),

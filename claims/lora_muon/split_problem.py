@@ -19,7 +19,7 @@ from claims.lora_muon.matrices import (
     spectral_norm,
     stepped,
 )
-from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
+from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting, Verdict
 from geometry.gauge import Pair
 from geometry.lora import split_direction, split_step
 from geometry.polar import msign
@@ -73,7 +73,7 @@ def _solves(setting: Setting, per_factor: bool) -> Evidence:
             ),
             Measurement("largest ||dW|| / eta, first order", float(whole.max()), "<=", 1.0),
         ),
-        {"whole": whole.numpy(), "shortfall": shortfall.numpy()},
+        {"whole": whole.cpu().numpy(), "shortfall": shortfall.cpu().numpy()},
         (f"||dW|| / eta is {float(whole.mean()):.2f} on average",),
     )  # fmt: skip
 
@@ -150,7 +150,7 @@ def _remainder(setting: Setting, spectron: bool) -> Evidence:
     ratio = spectral_norm(dB @ dA) * 4 * smallest / ETA**2
     return Evidence(
         (Measurement("largest | ratio - 1 |", float((ratio - 1).abs().max()), "<=", 1e-11),),
-        {"ratio": ratio.numpy()},
+        {"ratio": ratio.cpu().numpy()},
     )
 
 
@@ -230,7 +230,7 @@ def _against_tangent(setting: Setting, ranks: tuple[int, ...]) -> Evidence:
         ),
         {
             "ranks": torch.tensor(ranks).numpy(),
-            **{name: share.numpy() for name, share in shares.items()},
+            **{name: share.cpu().numpy() for name, share in shares.items()},
         },
         (
             "shares of the optimum over r = "
@@ -276,6 +276,7 @@ CLAIMS = (
         setup=f"{_SETUP}, eta = {ETA}",
         criterion="norms and value to 1e-10; ||dW|| at most eta",
         check=check_solves,
+        devices=DEVICES,
         subject="pairs",
         controls={"Muon on each factor": control_per_factor},
         tiers={"quick": {"seeds": 16}, "full": {"seeds": 256}},
@@ -294,6 +295,7 @@ CLAIMS = (
         setup=f"{_SETUP}, eta = {ETA}",
         criterion="each half to 1e-13",
         check=check_projector_form,
+        devices=DEVICES,
         subject="pairs",
         controls={"projectors exchanged": control_swapped},
         tiers={"quick": {"seeds": 16}, "full": {"seeds": 256}},
@@ -308,6 +310,7 @@ CLAIMS = (
         setup="Gaussian square factors, 24 x 24 (quick), 96 x 96 (full), float64",
         criterion="relative error at most 8 n u times the factors' condition number",
         check=check_dense_limit,
+        devices=DEVICES,
         controls={"r = n < m": control_tall},
         tiers={"quick": {"seeds": 16, "size": 24}, "full": {"seeds": 64, "size": 96}},
     ),
@@ -321,6 +324,7 @@ CLAIMS = (
         setup=f"{_SETUP}, eta = {ETA}",
         criterion="to 1e-11, the round-off of dB as a difference of factors",
         check=check_remainder,
+        devices=DEVICES,
         controls={"Spectron": control_spectron},
         tiers={"quick": {"seeds": 16}, "full": {"seeds": 256}},
     ),
@@ -334,6 +338,7 @@ CLAIMS = (
         setup=f"{_SETUP}, eta = .5, lambda = .7",
         criterion="to 1e-13",
         check=check_decay,
+        devices=DEVICES,
         controls={"decay of each factor": control_decay_per_factor},
         tiers={"quick": {"seeds": 16}, "full": {"seeds": 256}},
     ),
@@ -351,6 +356,8 @@ CLAIMS = (
         criterion="a share below .97 of the optimum, which is known to 1%",
         expected=Verdict.REFUTED,
         check=check_tangent,
+        devices=DEVICES,
+        dtypes=ROUNDS_IN,
         controls={"r = n": control_full_rank},
         tiers={"quick": {"seeds": 8}, "full": {"seeds": 64}},
     ),

@@ -14,13 +14,13 @@ from claims.lora_muon.matrices import (
     Make,
     N,
     R,
-    gaussian,
     noisy_quadratic,
     relative,
     relatives,
     trained,
 )
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.draws import gaussian_there
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair
 from geometry.inverse_root import inverse_root
 from geometry.lora import split_direction, split_direction_by_qr
@@ -42,7 +42,7 @@ EXPONENTS = {torch.float64: range(0, 27, 2), torch.float32: range(0, 13, 2)}
 
 def integers(setting: Setting, *shape: int, stream: int) -> Tensor:
     """Gaussian entries of deviation 4, (seeds, *shape), rounded to integers."""
-    return (4 * gaussian(setting, *shape, stream=stream)).round()
+    return (4 * gaussian_there(setting, *shape, stream=stream)).round()
 
 
 def exact_gauge(setting: Setting, exponent: int) -> tuple[Tensor, Tensor]:
@@ -55,8 +55,9 @@ def exact_gauge(setting: Setting, exponent: int) -> tuple[Tensor, Tensor]:
     while len(hadamard) < R:
         hadamard = torch.cat([torch.cat([hadamard, hadamard], 1),
                               torch.cat([hadamard, -hadamard], 1)])  # fmt: skip
-    H, K = (gaussian(setting, R, 1, stream=stream).sign() * hadamard for stream in (14, 15))
-    powers = torch.linspace(0, exponent, R, dtype=torch.float64).round()
+    signs = [gaussian_there(setting, R, 1, stream=stream).sign() for stream in (14, 15)]
+    H, K = (sign * hadamard.to(sign) for sign in signs)
+    powers = torch.linspace(0, exponent, R, dtype=torch.float64).round().to(H)
     return (H * 2.0**-powers) @ K / R, K.mT @ (2.0 ** powers[:, None] * H.mT) / R
 
 
@@ -95,8 +96,8 @@ def _losses(setting: Setting, forms: Mapping[str, Form]) -> Evidence:
                     float((error / (u * condition**order)).max()), "<=", 4.0 * R,
                 )
             )  # fmt: skip
-            arrays[f"{name}, {kind}"] = error.numpy()
-        arrays[f"condition, {kind}"] = condition.median(-1).values.numpy()
+            arrays[f"{name}, {kind}"] = error.cpu().numpy()
+        arrays[f"condition, {kind}"] = condition.median(-1).values.cpu().numpy()
     return Evidence(tuple(measurements), arrays)
 
 
@@ -153,6 +154,7 @@ CLAIMS = (
         criterion="difference of W at most 100 r u a step; error of a step at most 4 r u times the "
         "factors' condition, or its square",
         check=check_forms,
+        devices=DEVICES,
         controls={
             "LoRA-RITE with second moments": control_full_lora_rite,
             "root of the Gram matrix": control_gram,

@@ -17,8 +17,8 @@ from claims.low_rank_orthogonalization.matrices import (
     nuclear_norm,
     planted,
 )
-from claims.measuring.draws import gaussian
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.draws import gaussian_there
+from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting
 from geometry.sketch import low_rank_msign, range_basis, sketch_named
 
 RANK, WITHIN = 64, 0.02
@@ -140,12 +140,12 @@ def _curves(
     return {
         "sketches": np.array([name for name, *_ in DRAWN]),
         "ranks": np.array(ranks),
-        "by_rank": torch.stack(by_rank).numpy(),
-        "best_by_rank": kept[torch.tensor(ranks) - 1].numpy(),
+        "by_rank": torch.stack(by_rank).cpu().numpy(),
+        "best_by_rank": kept[torch.tensor(ranks) - 1].cpu().numpy(),
         "powers": np.array(powers),
         "oversampling": np.array(extra),
-        "by_power": torch.stack(by_power).numpy(),
-        "best_by_power": kept[torch.tensor(extra) + RANK - 1].numpy(),
+        "by_power": torch.stack(by_power).cpu().numpy(),
+        "best_by_power": kept[torch.tensor(extra) + RANK - 1].cpu().numpy(),
     }
 
 
@@ -164,38 +164,38 @@ def check_alignment(setting: Setting) -> Evidence:
     of s^(2 h + 1), to the power 1/(2 h + 1).
     """
     m, n = setting["shape"]
-    return _alignment(setting, planted(setting.seeds(setting["draws"]), m, n, _spectrum(m)))
+    return _alignment(setting, planted(setting, m, n, _spectrum(m), size="draws"))
 
 
 def control_white_noise(setting: Setting) -> Evidence:
     """Gaussian entries, whose singular values do not decay: far less is kept."""
-    return _alignment(setting, gaussian(setting.seeds(setting["draws"]), *setting["shape"]))
+    return _alignment(setting, gaussian_there(setting, *setting["shape"], size="draws"))
 
 
 def _tall(setting: Setting, reach: int) -> Evidence:
     """Shares of a tall matrix whose weight lies below its first n rows; rows to ``reach`` drawn."""
     (m, n), rank, k = setting["shape"], setting["rank"], setting["signal"]
-    seeds = setting.seeds(setting["draws"])
-    above = gaussian(seeds, n, n)
+    above = gaussian_there(setting, n, n, size="draws")
     above *= setting["above"] / nuclear_norm(above)[:, None, None]
-    below = planted(seeds, m - n, n, torch.full((k,), 1 / k, dtype=torch.float64), stream=1)
+    s = torch.full((k,), 1 / k, dtype=torch.float64)
+    below = planted(setting, m - n, n, s, stream=1, size="draws")
     M = torch.cat([above, below], dim=-2)
     generator = torch.Generator().manual_seed(setting.seed)
     drawn = torch.rand(
-        len(seeds), *sketch_named("columns").draws(m, rank), generator=generator,
+        len(M), *sketch_named("columns").draws(m, rank), generator=generator,
         dtype=torch.float64,
     )  # fmt: skip
     # The least of the numbers are drawn: those from reach on come after all others.
     drawn[:, reach:] = (1 + drawn[:, reach:]) / 2
     drawn[:, :reach] /= 2
-    factor = low_rank_msign(M, rank, "columns", uniforms=drawn)
+    factor = low_rank_msign(M, rank, "columns", uniforms=drawn.to(M.device))
     share = (M * factor).sum((-2, -1)) / nuclear_norm(M)
     floor = 1 / (1 + setting["above"])
     remark = f"shares from {float(share.min()):.4f} to {float(share.max()):.4f}, floor {floor:.4f}"
     return Evidence(
         (Measurement("share over that of the rows below, least", float(share.min()) / floor, ">=",
                      1 - 1e-12),),
-        {"shares": share.numpy()},
+        {"shares": share.cpu().numpy()},
         (remark,),
     )  # fmt: skip
 
@@ -231,6 +231,8 @@ CLAIMS = (
         "the levels; expected residuals over their bounds at most 1, upper ends; never above the "
         "best",
         check=check_alignment,
+        devices=DEVICES,
+        dtypes=ROUNDS_IN,
         controls={"white noise": control_white_noise},
         tiers={
             "quick": {
@@ -257,6 +259,7 @@ CLAIMS = (
         "tier 3072 x 768, r = 64, rank 4",
         criterion="share over 1/(1 + epsilon) at least 1 in every draw",
         check=check_tall,
+        devices=DEVICES,
         controls={"numbers below n": control_wrong_dimension},
         tiers={
             "quick": {"shape": (192, 48), "rank": 16, "signal": 2, "above": 5e-4, "draws": 64},

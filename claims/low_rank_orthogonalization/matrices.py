@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import orthonormal_there
 from claims.measuring.intervals import mean_with_interval
+from claims.registry import Setting
 
 REFERENCE = "arXiv 2509.11983"
 CONFIDENCE = 0.99
 
 
-def planted(seeds: Iterable[int], m: int, n: int, s: Tensor, stream: int = 0) -> Tensor:
-    """(seeds, m, n) with the singular values s and Haar singular vectors."""
+def planted(
+    setting: Setting, m: int, n: int, s: Tensor, stream: int = 0, size: str = "seeds"
+) -> Tensor:
+    """(seeds, m, n) with the singular values s and Haar singular vectors, where it computes."""
     U, V = (
-        torch.linalg.qr(gaussian(seeds, size, len(s), stream=stream + number)).Q
-        for number, size in enumerate((m, n))
+        orthonormal_there(setting, rows, len(s), stream=stream + number, size=size)
+        for number, rows in enumerate((m, n))
     )
-    return (U * s) @ V.mT
+    return (U * s.to(U)) @ V.mT
 
 
 def nuclear_norm(M: Tensor) -> Tensor:
@@ -30,4 +31,4 @@ def nuclear_norm(M: Tensor) -> Tensor:
 
 def interval(values: Tensor) -> tuple[float, float]:
     """The two ends of Student's interval of the mean of independent ``values`` (draws,)."""
-    return mean_with_interval(values.numpy(), CONFIDENCE)[1:]
+    return mean_with_interval(values.cpu().numpy(), CONFIDENCE)[1:]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from claims.low_rank_orthogonalization.images import image, quotient, quotients
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from geometry.newton_schulz import OddPolynomial, frobenius_normalize
 from geometry.orthogonalizers import orthogonalizer_named, scalar_response
 from geometry.polar import msign
@@ -76,6 +76,7 @@ def _table(setting: Setting, least: float, asked: Callable[[int], int]) -> Evide
     """The figures of every row, measured on the row whose number ``asked`` returns."""
     measurements = []
     s = torch.logspace(np.log10(least), 0, setting["points"], dtype=torch.float64)
+    s = s.to(setting.device)
     beyond = []
     for number, stated_row in enumerate(TABLE):
         row = TABLE[asked(number)]
@@ -101,9 +102,9 @@ def _table(setting: Setting, least: float, asked: Callable[[int], int]) -> Evide
         Measurement(f"the plateau on a grid, after {long} steps",
                     float((1 - ends).abs().max()), "within", _band(PLATEAU)),
         Measurement("a grid's worst beyond the exact one, most", np.max(beyond), "<=", 1e-14),
-        Measurement("exact polar factor, worst |1 - s|", _exact(least), "<=", 1e-13),
+        Measurement("exact polar factor, worst |1 - s|", _exact(setting, least), "<=", 1e-13),
     ]  # fmt: skip
-    orbit = ", ".join(f"{x:.4f}" for x in np.unique(ends.numpy().round(4)))
+    orbit = ", ".join(f"{x:.4f}" for x in np.unique(ends.cpu().numpy().round(4)))
     coded = ", ".join(f"{_worst(_polynomials(AS_CODED, k), least):.2g} ({k})" for k in (5, 6, 7))
     remarks = (
         f"{row.title} after {long} steps: the grid is left at {orbit}",
@@ -112,7 +113,7 @@ def _table(setting: Setting, least: float, asked: Callable[[int], int]) -> Evide
     return Evidence(tuple(measurements), _errors(setting, least), remarks)
 
 
-def _exact(least: float) -> float:
+def _exact(setting: Setting, least: float) -> float:
     """The worst |1 - s| of msign of a matrix with singular values from ``least`` to 1, by SVD."""
     generator = torch.Generator().manual_seed(0)
     left, right = (
@@ -120,7 +121,8 @@ def _exact(least: float) -> float:
         for n in (20, 24)
     )
     s = torch.logspace(np.log10(least), 0, 16, dtype=torch.float64)
-    return float((1 - torch.linalg.svdvals(msign(left * s @ right.mT))[:16]).abs().max())
+    factor = msign((left * s @ right.mT).to(setting.device))
+    return float((1 - torch.linalg.svdvals(factor)[:16]).abs().max())
 
 
 def _errors(setting: Setting, least: float) -> dict[str, NDArray[Any]]:
@@ -235,7 +237,7 @@ def _momenta(setting: Setting) -> Tensor:
     U, V = torch.linalg.qr(drawn[:, :m]).Q, torch.linalg.qr(drawn[:, m:]).Q
     powers = torch.tensor(setting["powers"], dtype=torch.float64)[:, None]
     s = torch.arange(1, m + 1, dtype=torch.float64) ** -powers
-    return U * s[:, None, None] @ V.mT
+    return (U * s[:, None, None] @ V.mT).to(setting.device)
 
 
 def _directions(
@@ -289,10 +291,12 @@ CLAIMS = (
         ),
         reference="the methods' papers: geometry.orthogonalizers.ORTHOGONALIZERS",
         source="related",
-        setup="s in [1e-3, 1]; Polar Express without cushion and safety factor, CANS of degree 3",
+        setup="s in [1e-3, 1], its images on the CPU; Polar Express without cushion and safety "
+        "factor, CANS of degree 3",
         criterion="every figure to the digits stated; plateau and range after 10 steps and more; "
         "the exact polar factor to round-off",
         check=check_table,
+        devices=DEVICES,
         controls={
             "the next row's method": control_next_row,
             "s from 1e-4": control_smaller_values,
@@ -314,9 +318,10 @@ CLAIMS = (
         ),
         reference="arXiv 2609.39595, Proposition 3.3, equation (16), which Theorem 3.4 takes",
         source="related",
-        setup="intervals that cover (0, 1]; matrices with s_j = j^-power, power 0 to 4",
+        setup="intervals that cover (0, 1], on the CPU; matrices with s_j = j^-power, power 0 to 4",
         criterion="as stated, proven by enclosures; u_5 to round-off",
         check=check_constants,
+        devices=DEVICES,
         controls={
             "quintic 15/8": control_other_quintic,
             "norm underestimated by 1.3": control_underestimated_norm,

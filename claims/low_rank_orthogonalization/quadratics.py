@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import orthonormal
 from geometry.philox import uniforms
 
 
@@ -19,7 +19,7 @@ def curvatures(seeds: Sequence[int], m: int, n: int, decades: float) -> tuple[Te
     """
     made = []
     for stream, size in ((101, m), (103, n)):
-        axes = torch.linalg.qr(gaussian(seeds, size, size, stream=stream))[0]
+        axes = orthonormal(seeds, size, size, stream=stream)
         drawn = uniforms(torch.tensor(seeds), size + 1, stream=stream + 1)
         eigenvalues = 10 ** (-decades * drawn[:, :1] * drawn[:, 1:])
         made.append((axes * eigenvalues[:, None]) @ axes.mT)

@@ -13,8 +13,8 @@ from claims.low_rank_orthogonalization.matrices import (
     interval,
     planted,
 )
-from claims.measuring.draws import gaussian
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.draws import gaussian_there
+from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting
 from geometry.polar import msign
 from geometry.sketch import low_rank_msign
 
@@ -35,10 +35,10 @@ def _factors(setting: Setting, M: Tensor, rank: int) -> Iterator[tuple[str, Tens
 
 def _robustness(setting: Setting, signal: float) -> Evidence:
     (m, n), rank = setting["shape"], setting["rank"]
-    seeds = setting.seeds(setting["draws"])
     s = torch.linspace(2, 1, rank, dtype=torch.float64)
-    S = planted(seeds, m, n, s)
-    M = signal * S + setting["noise"] * gaussian(seeds, m, n, stream=2)
+    S = planted(setting, m, n, s, size="draws")
+    noise = gaussian_there(setting, m, n, stream=2, size="draws")
+    M = signal * S + setting["noise"] * noise
     kept, efficiency = {}, {}
     for name, O in _factors(setting, M, rank):  # noqa: E741
         inner = (S * O).sum((-2, -1))
@@ -57,7 +57,7 @@ def _robustness(setting: Setting, signal: float) -> Evidence:
         f"<S, O>/||O||_F^2 {float(efficiency[name].mean()):.4f}"
         for name in kept
     ]
-    arrays = {name: torch.stack([kept[name], efficiency[name]]).numpy() for name in kept}
+    arrays = {name: torch.stack([kept[name], efficiency[name]]).cpu().numpy() for name in kept}
     return Evidence(tuple(measurements), arrays, tuple(remarks))
 
 
@@ -93,6 +93,8 @@ CLAIMS = (
         "r = 16; columns and Gaussian vectors with h = 0, 1, 2",
         criterion=f"both differences above 0, lower ends of {CONFIDENCE:.0%} intervals",
         check=check_robustness,
+        devices=DEVICES,
+        dtypes=ROUNDS_IN,
         controls={"noise alone": control_noise},
         tiers={
             "quick": {"shape": (256, 384), "rank": 16, "noise": 0.05, "draws": 6},

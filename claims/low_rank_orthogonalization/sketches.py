@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from claims.low_rank_orthogonalization.matrices import REFERENCE, nuclear_norm, planted
-from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting, Verdict
 from geometry.polar import msign
 from geometry.scaling import power_of_two_factors
 from geometry.sketch import (
@@ -27,20 +27,21 @@ norm = torch.linalg.matrix_norm
 Basis = Callable[[Tensor, int, str, Tensor], Tensor]
 
 
-def _uniforms(setting: Setting, sketch: str, draws: int, n: int, count: int) -> Tensor:
+def _uniforms(setting: Setting, sketch: str, n: int, count: int) -> Tensor:
+    """Numbers that a sketch takes, one matrix a seed, where the setting computes."""
     generator = torch.Generator().manual_seed(setting.seed)
-    shape = sketch_named(sketch).draws(n, count)
-    return torch.rand(draws, *shape, generator=generator, dtype=torch.float64)
+    shape = setting["seeds"], *sketch_named(sketch).draws(n, count)
+    return torch.rand(shape, generator=generator, dtype=torch.float64).to(setting.device)
 
 
 def _identity(setting: Setting, basis: Basis) -> Evidence:
-    seeds, rank = setting.seeds(setting["seeds"]), setting["rank"]
+    rank = setting["rank"]
     found: dict[str, list[Tensor]] = {}
     for m, n in setting["shapes"]:
-        M = planted(seeds, m, n, 1 / torch.arange(1, min(m, n) + 1, dtype=torch.float64))
+        M = planted(setting, m, n, 1 / torch.arange(1, min(m, n) + 1, dtype=torch.float64))
         wide = M if m <= n else M.mT
         for sketch in SKETCHES:
-            drawn = _uniforms(setting, sketch, len(seeds), max(m, n), rank)
+            drawn = _uniforms(setting, sketch, max(m, n), rank)
             Q = basis(wide, rank, sketch, drawn)
             inner, O = Q.mT @ wide, projected_msign(Q, wide)  # noqa: E741
             dimensions = torch.linalg.matrix_rank(inner)
@@ -94,17 +95,16 @@ def _unstabilised(M: Tensor, rank: int, sketch: str, uniforms: Tensor, iteration
 
 
 def _exact(setting: Setting, stabilised: bool) -> Evidence:
-    seeds, rank = setting.seeds(setting["seeds"]), setting["rank"]
-    conditions, measurements, errors = setting["conditions"], [], []
+    rank, conditions, measurements, errors = setting["rank"], setting["conditions"], [], []
     for condition in conditions:
         found: list[Tensor] = []
         s = condition ** -torch.linspace(0, 1, rank, dtype=torch.float64)
         for m, n in setting["shapes"]:
-            M = planted(seeds, m, n, s)
+            M = planted(setting, m, n, s)
             wide = M if m <= n else M.mT
             # Norm-weighted draws may coincide, and then span less than M.
             for sketch in ("columns", "gaussian"):
-                drawn = _uniforms(setting, sketch, len(seeds), max(m, n), setting["drawn"])
+                drawn = _uniforms(setting, sketch, max(m, n), setting["drawn"])
                 for h in setting["iterations"]:
                     if stabilised:
                         Q = range_basis(
@@ -118,8 +118,13 @@ def _exact(setting: Setting, stabilised: bool) -> Evidence:
         name = f"||O - msign(M)||_F at condition {condition:g}, most"
         measurements.append(Measurement(name, float(error.max()), "<=", bound))
         errors.append(error)
-    arrays = {"conditions": torch.tensor(conditions).numpy(), "errors": torch.stack(errors).numpy()}
-    return Evidence(tuple(measurements), arrays)
+    return Evidence(
+        tuple(measurements),
+        {
+            "conditions": torch.tensor(conditions).numpy(),
+            "errors": torch.stack(errors).cpu().numpy(),
+        },
+    )
 
 
 def check_exact(setting: Setting) -> Evidence:
@@ -149,8 +154,7 @@ def _factors(setting: Setting, M: Tensor, rank: int) -> Iterator[tuple[str, Tens
 
 def _distance(setting: Setting, dimensions: int) -> Evidence:
     (m, n), rank = setting["shape"], setting["rank"]
-    seeds = setting.seeds(setting["seeds"])
-    M = planted(seeds, m, n, 1 / torch.arange(1, dimensions + 1, dtype=torch.float64))
+    M = planted(setting, m, n, 1 / torch.arange(1, dimensions + 1, dtype=torch.float64))
     exact, floor = msign(M), (setting["dimensions"] - rank) ** 0.5
     spectral, frobenius, remarks = [], [], []
     for name, O in _factors(setting, M, rank):  # noqa: E741
@@ -207,6 +211,7 @@ CLAIMS = (
         setup="wide, tall and square, s_j = 1/j, r = 12, every sketch",
         criterion="to 1e-12; the rank at most r",
         check=check_identity,
+        devices=DEVICES,
         controls={"Q as drawn": control_as_drawn},
         tiers={
             "quick": {"seeds": 8, "rank": 12, "shapes": ((24, 40), (40, 24), (32, 32))},
@@ -224,6 +229,7 @@ CLAIMS = (
         "Gaussian vectors, h = 0 and 2 power iterations",
         criterion="||O - msign(M)||_F at most 4 max(m, n) u condition",
         check=check_exact,
+        devices=DEVICES,
         controls={"unstabilised power iteration": control_unstabilised},
         tiers={
             "quick": {
@@ -247,6 +253,7 @@ CLAIMS = (
         setup="256 x 384, s_j = 1/j, rank 256, r = 64, every sketch with h = 0 and 2, and the best",
         criterion="both floors hold, and the leading singular vectors attain the second",
         check=check_distance,
+        devices=DEVICES,
         controls={"rank(M) = r": control_rank_within},
         expected=Verdict.REFUTED,
         tiers={

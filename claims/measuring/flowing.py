@@ -18,11 +18,12 @@ def integrate_there(
 ) -> Trajectory:
     """:func:`flows.integrate` on the setting's device.
 
-    Field and start may be anywhere. The trajectory comes back on the CPU, with its field, its
-    problem and its coordinates, so that a claim measures it beside closed forms as it would have.
+    Field, start and coordinates may be anywhere. The trajectory comes back on the CPU, with its
+    field, its problem and its coordinates, so that a claim measures it beside closed forms as it
+    would have.
 
     Args:
         options: of ``integrate``.
     """
-    there = setting.device
-    return integrate(moved(field, there), moved(start, there), times, **options).to("cpu")
+    field, start, options = moved((field, start, options), setting.device)
+    return integrate(field, start, times, **options).to("cpu")

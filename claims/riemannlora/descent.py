@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.linalg import svdvals
 
-from claims.measuring.draws import gaussian
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.draws import gaussian_there, orthonormal_there
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.riemannlora.points import PAPER, REFERENCE
 from geometry.fixed_rank import FixedRank, factors
 from geometry.gauge import Pair
@@ -64,9 +66,8 @@ def _condition(path: Pair, Y: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _starts(setting: Setting) -> tuple[Pair, Tensor]:
-    seeds = setting.seeds(setting["seeds"])
-    B, A = gaussian(seeds, M, R, stream=1) / M**0.5, gaussian(seeds, R, N, stream=2) / N**0.5
-    return (B, A), gaussian(seeds, M, N, stream=3) / M**0.5
+    B, A = gaussian_there(setting, M, R, stream=1), gaussian_there(setting, R, N, stream=2)
+    return (B / M**0.5, A / N**0.5), gaussian_there(setting, M, N, stream=3) / M**0.5
 
 
 def _beside_a_saddle(setting: Setting, ratio: float, sign: float, by: float) -> tuple[Pair, Tensor]:
@@ -75,10 +76,9 @@ def _beside_a_saddle(setting: Setting, ratio: float, sign: float, by: float) -> 
     Y has the singular values 3, 2, 1 and ``ratio``, and X the first three of them; it is pushed
     along u_4 v_3^T + sign u_3 v_4^T.
     """
-    seeds = setting.seeds(setting["seeds"])
-    U = torch.linalg.qr(gaussian(seeds, M, R + 1, stream=4)).Q
-    V = torch.linalg.qr(gaussian(seeds, N, R + 1, stream=5)).Q
-    s = torch.tensor([3.0, 2.0, 1.0, ratio], dtype=torch.float64)
+    U = orthonormal_there(setting, M, R + 1, stream=4)
+    V = orthonormal_there(setting, N, R + 1, stream=5)
+    s = U.new_tensor([3.0, 2.0, 1.0, ratio])
     X = (U[..., :R] * s[:R]) @ V[..., :R].mT
     X = X + by * (U[..., 3:] @ V[..., 2:3].mT + sign * U[..., 2:3] @ V[..., 3:].mT)
     P, t, Qh = torch.linalg.svd(X, full_matrices=False)
@@ -86,10 +86,15 @@ def _beside_a_saddle(setting: Setting, ratio: float, sign: float, by: float) -> 
     return factors(point), (U * s) @ V.mT
 
 
+def _one_a_seed(setting: Setting, rates: Sequence[float]) -> Tensor:
+    """The rates, (rates, seeds)."""
+    own = torch.tensor(rates, dtype=torch.float64, device=setting.device)
+    return own[:, None].expand(-1, setting["seeds"])
+
+
 def _law(setting: Setting) -> tuple[Tensor, list[str]]:
     """How far what a step is worth, over eta ||g||^2, is from its second-order law."""
-    rates = torch.tensor(RATES, dtype=torch.float64)[:, None].expand(-1, setting["seeds"])
-    apart, rows = [], []
+    rates, apart, rows = _one_a_seed(setting, RATES), [], []
     for ratio in RATIOS:
         for sign in (1.0, -1.0):
             pair, Y = _beside_a_saddle(setting, ratio, sign, NEAR)
@@ -107,7 +112,7 @@ def _runs(
     setting: Setting, pair: Pair, Y: Tensor, rates: tuple[float, ...], conditional: bool
 ) -> Evidence:
     """The largest increase of f: in steps that the condition admits, or in all."""
-    own = torch.tensor(rates, dtype=torch.float64)[:, None].expand(-1, setting["seeds"])
+    own = _one_a_seed(setting, rates)
     path = _path(pair, Y, own, setting["steps"])
     losses = _loss(path, Y)
     increases = (losses[1:] - losses[:-1]) / losses[0]
@@ -128,10 +133,10 @@ def _runs(
             ),
         ),
         {
-            "rates": own[:, 0].numpy(),
-            "losses": losses.numpy(),
-            "nu": nu.numpy(),
-            "admitted": admitted.numpy(),
+            "rates": own[:, 0].cpu().numpy(),
+            "losses": losses.cpu().numpy(),
+            "nu": nu.cpu().numpy(),
+            "admitted": admitted.cpu().numpy(),
         },
         (remark,),
     )  # fmt: skip
@@ -173,7 +178,7 @@ def check_descent(setting: Setting) -> Evidence:
             Measurement("share of steps that are admitted", share, ">=", 0.5),
             Measurement("distance from the second-order law", float(law.max()), "<=", NEAR),
         ),
-        {**runs.arrays, "law": law.numpy()},
+        {**runs.arrays, "law": law.cpu().numpy()},
         (*runs.remarks, *rows),
     )
 
@@ -208,6 +213,7 @@ CLAIMS = (
         criterion=f"no increase above {ROUNDING:g} of f at the start in steps that the condition "
         f"admits, half of all at least; the law to {NEAR:g}, the order of what it leaves out",
         check=check_descent,
+        devices=DEVICES,
         controls={"eta = 1.5": control_too_long, "beside a saddle": control_saddle},
         tiers={"quick": {"seeds": 8, "steps": 40}, "full": {"seeds": 256, "steps": 200}},
     ),

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import gaussian_there
 from claims.measuring.intervals import mean_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.riemannlora.optimal_start import CONFIDENCE, best, locally_optimal, top_pairing
 from claims.riemannlora.points import PAPER, REFERENCE, product
 from geometry.fixed_rank import FixedRank, Tangent, retract, tangent_projection
@@ -42,8 +42,8 @@ def first_step_law(s: Tensor, r: int, ratio: float | Tensor) -> Tensor:
 
 
 def _first_step(setting: Setting, start: Callable[[Tensor, int], FixedRank]) -> Evidence:
-    (m, n, r), seeds = setting["shape"], setting.seeds(setting["seeds"])
-    G = gaussian(seeds, m, n)
+    m, n, r = setting["shape"]
+    G = gaussian_there(setting, m, n)
     x, s = start(G, r), torch.linalg.svdvals(G)
     measurements, remarks, gains, off = [], [], [], []
     for ratio, level in LEVELS.items():
@@ -51,19 +51,19 @@ def _first_step(setting: Setting, start: Callable[[Tensor, int], FixedRank]) -> 
         gains.append(gain)
         # Differences of X, of size alpha, are divided by eta s_1.
         off.append(float((gain - first_step_law(s, r, ratio)).abs().max()) / max(ratio, 1.0))
-        mean, low, high = mean_with_interval(gain.numpy(), CONFIDENCE)
+        mean, low, high = mean_with_interval(gain.cpu().numpy(), CONFIDENCE)
         measurements.append(
             Measurement(f"gain at alpha = {ratio:g} eta s_1", mean, "within",
                         (level - 0.03, level + 0.03))
         )  # fmt: skip
         remarks.append(f"alpha = {ratio:g} eta s_1: {mean:.3f} [{low:.3f}, {high:.3f}]")
     measurements.append(Measurement("gain off the law, most", np.max(off), "<=", 1e-12))
-    finer = torch.logspace(-3.5, 2, 56, dtype=torch.float64)
+    finer = torch.logspace(-3.5, 2, 56, dtype=torch.float64).to(G)
     law = first_step_law(s, r, finer[:, None, None]).mean(-1)
     arrays = {"ratios": torch.tensor(list(LEVELS)), "gains": torch.stack(gains)}
     arrays |= {"finer": finer, "law": law}
     return Evidence(
-        tuple(measurements), {name: v.numpy() for name, v in arrays.items()}, tuple(remarks)
+        tuple(measurements), {name: v.cpu().numpy() for name, v in arrays.items()}, tuple(remarks)
     )
 
 
@@ -104,6 +104,7 @@ CLAIMS = (
         setup="Gaussian gradients, 40 x 30, r = 4, alpha = 10, 1, .1, .001 times eta s_1",
         criterion="the closed form to 1e-12; .993, .755, .584, .582 within .03",
         check=check_gain,
+        devices=DEVICES,
         controls={"top-r pairing": control_pairs},
         tiers={"quick": {"seeds": 64, "shape": (40, 30, 4)}, "full": {"seeds": 2048}},
     ),

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import gaussian_there
 from claims.measuring.intervals import slope_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.riemannlora.points import (
     PAPER,
     REFERENCE,
@@ -57,10 +57,9 @@ def _by_definition(x: FixedRank, Z: Tensor) -> Tensor:
 
 
 def _projection(setting: Setting, project: Projection) -> Evidence:
-    seeds = setting.seeds(setting["seeds"])
     found: dict[str, list[float]] = {}
     for m, n, r in setting["shapes"]:
-        x, Z = gaussian_point(seeds, m, n, r), gaussian(seeds, m, n, stream=2)
+        x, Z = gaussian_point(setting, m, n, r), gaussian_there(setting, m, n, stream=2)
         tangent, size = project(x, Z), norm(Z)
         new = retract(x, tangent_projection(x, Z))
         target = truncated(product(x) + _in_factors(x, Z), r)
@@ -111,9 +110,9 @@ def _on_factors(x: FixedRank, xi: Tangent) -> Tensor:
 
 
 def _order(setting: Setting, retraction: Retraction) -> Evidence:
-    seeds, (m, n, r) = setting.seeds(setting["seeds"]), setting["shape"]
-    x = gaussian_point(seeds, m, n, r)
-    xi = tangent_projection(x, gaussian(seeds, m, n, stream=2))
+    m, n, r = setting["shape"]
+    x = gaussian_point(setting, m, n, r)
+    xi = tangent_projection(x, gaussian_there(setting, m, n, stream=2))
     # Of the size of the least singular value of X, the curvature's radius.
     size = torch.linalg.svdvals(x.S)[..., -1] / norm(matrix(x, xi), 2)
     xi = Tangent(*(size[:, None, None] * half for half in xi))
@@ -135,12 +134,12 @@ def _order(setting: Setting, retraction: Retraction) -> Evidence:
     measurements, remarks = [], []
     logs = lengths.log().numpy()
     for name, kept, order in zip(names, errors, (2, 3, 3), strict=True):
-        slope, interval = slope_with_interval(logs, torch.stack(kept, -1).log().numpy())
+        slope, interval = slope_with_interval(logs, torch.stack(kept, -1).log().cpu().numpy())
         measurements.append(Measurement(name, slope, "within", (order - 0.1, order + 0.1)))
         remarks.append(f"{name}: {slope:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]")
     arrays = {"lengths": lengths, "errors": torch.stack([torch.stack(e, -1) for e in errors])}
     return Evidence(
-        tuple(measurements), {name: v.numpy() for name, v in arrays.items()}, tuple(remarks)
+        tuple(measurements), {name: v.cpu().numpy() for name, v in arrays.items()}, tuple(remarks)
     )
 
 
@@ -175,6 +174,7 @@ CLAIMS = (
         setup="Gaussian B, A, Z; 12 x 9 with r = 3, 9 x 14 with r = 4, 8 x 8 with r = 5",
         criterion="to 1e-13",
         check=check_projection,
+        devices=DEVICES,
         controls={"without the core": control_without_core, "rows alone": control_rows_alone},
         tiers={
             "quick": {"seeds": 8, "shapes": ((12, 9, 3), (9, 14, 4), (8, 8, 5))},
@@ -193,6 +193,7 @@ CLAIMS = (
         setup="Gaussian points and directions, 40 x 30, r = 4, t = 2^-5 to 2^-10",
         criterion="exponents 2 and 3 within .1",
         check=check_order,
+        devices=DEVICES,
         controls={"a step on the factors": control_on_factors},
         tiers={
             "quick": {"seeds": 8, "shape": (40, 30, 4), "halvings": (5, 11)},

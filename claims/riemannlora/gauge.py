@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.draws import gaussian_there
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.riemannlora.points import PAPER, REFERENCE
 from claims.riemannlora.runs import (
     ADAM,
@@ -46,17 +46,16 @@ PUSHES, PUSH = 4, 1e-7
 
 def _sensitivity(make: Make, setting: Setting, pair: Pair, Y: Tensor) -> float:
     """The most by which a run enlarges a random relative change of its start, at least 1."""
-    seeds = setting.seeds(setting["seeds"])
     pushed = [
         (
-            pair[0] * (1 + PUSH * gaussian(seeds, M, R, stream=20 + direction)),
-            pair[1] * (1 + PUSH * gaussian(seeds, R, N, stream=40 + direction)),
+            pair[0] * (1 + PUSH * gaussian_there(setting, M, R, stream=20 + direction)),
+            pair[1] * (1 + PUSH * gaussian_there(setting, R, N, stream=40 + direction)),
         )
         for direction in range(PUSHES)
     ]
     B, A = (torch.stack(factors) for factors in zip(pair, *pushed, strict=True))
     ends = products(make, (B, A), Y)
-    before, after = (differences(x[1:], x[:1]) for x in (B @ A, ends))
+    before, after = (differences(x[1:], x[:1]) for x in ((B @ A).cpu(), ends))
     return max(1.0, float((after / before).max()))
 
 
@@ -141,6 +140,7 @@ CLAIMS = (
         criterion="relative difference of the products at most C u (condition + steps), with "
         "C = 4 r times the factors' condition times the growth of random changes of the start",
         check=check_gauge,
+        devices=DEVICES,
         subject="pairs",
         seconds=1.5,
         controls={name: partial(_control, name=name) for name in (DESCENT, ADAM, FACTOR_MUON)},

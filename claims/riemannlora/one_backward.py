@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import gaussian_there, orthonormal_there
 from claims.measuring.intervals import mean_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.riemannlora.optimal_start import CONFIDENCE, captured
 from claims.riemannlora.points import PAPER, REFERENCE
 from geometry.fixed_rank import point
@@ -32,12 +32,12 @@ def _times(G: Tensor, N: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _randomised(setting: Setting, oversampling: int | None, iterations: int) -> Evidence:
-    (m, n, r), seeds = setting["shape"], setting.seeds(setting["seeds"])
+    m, n, r = setting["shape"]
     generator = torch.Generator().manual_seed(setting.seed)
-    U, V = (torch.linalg.qr(gaussian(seeds, s, n, stream=s)).Q for s in (m, n))
-    falling = 1 / torch.arange(1, n + 1, dtype=torch.float64)
+    U, V = (orthonormal_there(setting, s, n, stream=s) for s in (m, n))
+    falling = 1 / torch.arange(1, n + 1).to(U)
     gradients = {
-        "Gaussian": (gaussian(seeds, m, n), 0.966),
+        "Gaussian": (gaussian_there(setting, m, n), 0.966),
         "1/k": ((U * falling) @ V.mT, 0.999),
         "rank 2 r": ((U * falling)[..., : 2 * r] @ V[..., : 2 * r].mT, 1.0),
     }
@@ -59,13 +59,14 @@ def _randomised(setting: Setting, oversampling: int | None, iterations: int) -> 
                             float((share - 1).abs().max()), "<=", 1e-12)
             )  # fmt: skip
             continue
-        mean, low, high = mean_with_interval(share.numpy(), CONFIDENCE)
+        mean, low, high = mean_with_interval(share.cpu().numpy(), CONFIDENCE)
         measurements += [
             Measurement(f"mean share of the optimum, {name}", mean, "within",
                         (level - 0.02, level + 0.02)),
             Measurement(f"share, {name}, most", float(share.max()), "<=", 1 + 1e-13),
         ]  # fmt: skip
-        remarks.append(f"{name}: mean {mean:.4f} [{low:.4f}, {high:.4f}], least {share.min():.4f}")
+        least = float(share.min())
+        remarks.append(f"{name}: mean {mean:.4f} [{low:.4f}, {high:.4f}], least {least:.4f}")
     return Evidence(tuple(measurements), {}, tuple(remarks))
 
 
@@ -89,13 +90,12 @@ class _Network:
 
     def __init__(self, setting: Setting, dtype: torch.dtype = torch.float64) -> None:
         sizes, batch = setting["sizes"], setting["batch"]
-        seeds = setting.seeds(setting["seeds"])
         self.layers = [
-            DenseLayer((gaussian(seeds, m, n, stream=m) / n**0.5).to(dtype))
+            DenseLayer((gaussian_there(setting, m, n, stream=m) / n**0.5).to(dtype))
             for n, m in pairwise(sizes)
         ]
-        self.x = gaussian(seeds, batch, sizes[0], stream=1).to(dtype)
-        self.y = gaussian(seeds, batch, sizes[-1], stream=2).to(dtype)
+        self.x = gaussian_there(setting, batch, sizes[0], stream=1).to(dtype)
+        self.y = gaussian_there(setting, batch, sizes[-1], stream=2).to(dtype)
         self.passes = 0
 
     def losses(self) -> Tensor:
@@ -112,10 +112,10 @@ class _Network:
 
 def _products(setting: Setting, offset: float) -> Evidence:
     network = _Network(setting)
-    layers, seeds, k = network.layers, setting.seeds(setting["seeds"]), setting["vectors"]
+    layers, k = network.layers, setting["vectors"]
     dense = torch.autograd.grad(network.losses().sum(), [layer.weight for layer in layers])
-    N = [gaussian(seeds, G.shape[-1], k, stream=50 + i) for i, G in enumerate(dense)]
-    M = [gaussian(seeds, G.shape[-2], k, stream=60 + i) for i, G in enumerate(dense)]
+    N = [gaussian_there(setting, G.shape[-1], k, stream=50 + i) for i, G in enumerate(dense)]
+    M = [gaussian_there(setting, G.shape[-2], k, stream=60 + i) for i, G in enumerate(dense)]
     for layer, X in zip(layers, N, strict=True):
         # Z1 N^T, with Z1 all ones.
         layer.weight.data += offset * X.sum(-1)[:, None, :]
@@ -205,6 +205,7 @@ CLAIMS = (
         "float64 and float32",
         criterion="relative change at most 64 eps; 4 backward passes for all layers",
         check=check_unchanged,
+        devices=DEVICES,
         controls={"no shift": control_unshifted},
         tiers={
             "quick": {
@@ -227,6 +228,7 @@ CLAIMS = (
         setup="40 x 30, r = 4, Gaussian and with planted singular values",
         criterion="means within .02; never above the optimum; exact for rank 2 r",
         check=check_randomised,
+        devices=DEVICES,
         controls={"2 r vectors, no power iteration": control_bare},
         tiers={"quick": {"seeds": 64, "shape": (40, 30, 4)}, "full": {"seeds": 2048}},
     ),
@@ -243,6 +245,7 @@ CLAIMS = (
         setup="W2 tanh(W1 x) of widths 24, 32, 16, batches of 64, six vectors a side",
         criterion="to 1e-14, in one pass",
         check=check_products,
+        devices=DEVICES,
         controls={"Z1 = .01": control_elsewhere},
         tiers={
             "quick": {"seeds": 16, "sizes": (24, 32, 16), "batch": 64, "vectors": 6},

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import gaussian_there, orthonormal_there
 from claims.measuring.intervals import mean_with_interval
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.riemannlora.points import PAPER, REFERENCE, spanned, uniform_spans
 from geometry.fixed_rank import FixedRank, point, tangent_norm, tangent_projection
 from geometry.locally_optimal import locally_optimal_initialization, optimal_subspaces
@@ -53,18 +53,17 @@ def _ascent(G: Tensor, x: FixedRank, rounds: int) -> list[Tensor]:
 
 
 def _optimum(setting: Setting, start: Start) -> Evidence:
-    (m, n, r), count = setting["shape"], setting["seeds"]
-    seeds = setting.seeds(count)
-    G = gaussian(seeds, m, n)
+    m, n, r = setting["shape"]
+    G = gaussian_there(setting, m, n)
     share = captured(G, start(G, r))
-    turn = torch.linalg.qr(gaussian(seeds, 2 * r, 2 * r, stream=1)).Q
+    turn = orthonormal_there(setting, 2 * r, 2 * r, stream=1)
     family = captured(G, spanned(*optimal_subspaces(G, turn)))
-    climbed = torch.stack(_ascent(G, uniform_spans(seeds, m, n, r, 10), setting["rounds"]), -1)
-    draws = setting.seeds(setting["draws"])
-    random = captured(G[:1].expand(len(draws), m, n), uniform_spans(draws, m, n, r, 20))
+    climbed = torch.stack(_ascent(G, uniform_spans(setting, m, n, r, 10), setting["rounds"]), -1)
+    drawn = uniform_spans(setting, m, n, r, 20, size="draws")
+    random = captured(G[:1].expand(setting["draws"], m, n), drawn)
     total = G[0].square().sum() / best(G[0], r)
     expected = float(total) * (1 - (1 - r / m) * (1 - r / n))
-    mean, low, high = mean_with_interval(random.numpy(), CONFIDENCE)
+    mean, low, high = mean_with_interval(random.cpu().numpy(), CONFIDENCE)
     errors = float(random.std() / len(random) ** 0.5)
     pairs = captured(G, top_pairing(G, r))
     measurements = (
@@ -86,7 +85,7 @@ def _optimum(setting: Setting, start: Start) -> Evidence:
     )
     arrays = {"ascent": climbed, "random": random, "pairs": pairs, "start": share}
     arrays |= {"expected": torch.tensor(expected)}
-    return Evidence(measurements, {name: v.numpy() for name, v in arrays.items()}, remarks)
+    return Evidence(measurements, {name: v.cpu().numpy() for name, v in arrays.items()}, remarks)
 
 
 def check_optimum(setting: Setting) -> Evidence:
@@ -127,6 +126,7 @@ CLAIMS = (
         criterion="optimum to 1e-13; ascent reaches it to 1e-3 and never more; uniform subspaces "
         "have 1 - (1 - r/m)(1 - r/n) of ||G||^2 in the mean",
         check=check_optimum,
+        devices=DEVICES,
         controls={"top-r pairing": control_pairs},
         tiers={
             "quick": {"seeds": 6, "shape": (40, 30, 4), "rounds": 24, "draws": 512},

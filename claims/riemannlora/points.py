@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import gaussian_there, orthonormal_there
+from claims.registry import Setting
 from geometry.fixed_rank import FixedRank, Tangent, as_pair, point
 
 PAPER = "riemannlora"
 REFERENCE = "arXiv 2507.12142"
 
 
-def gaussian_point(seeds: Iterable[int], m: int, n: int, r: int, stream: int = 0) -> FixedRank:
+def gaussian_point(setting: Setting, m: int, n: int, r: int) -> FixedRank:
     """B A of Gaussian factors, one a seed: singular values apart, both spaces uniform."""
-    seeds = tuple(seeds)
-    return point(gaussian(seeds, m, r, stream=stream), gaussian(seeds, r, n, stream=stream + 1))
+    return point(gaussian_there(setting, m, r), gaussian_there(setting, r, n, stream=1))
 
 
 def product(x: FixedRank) -> Tensor:
@@ -43,8 +41,11 @@ def spanned(U: Tensor, V: Tensor) -> FixedRank:
     return FixedRank(U, torch.eye(r).to(U).expand(*U.shape[:-2], r, r), V)
 
 
-def uniform_spans(seeds: Iterable[int], m: int, n: int, r: int, stream: int = 0) -> FixedRank:
+def uniform_spans(
+    setting: Setting, m: int, n: int, r: int, stream: int = 0, size: str = "seeds"
+) -> FixedRank:
     """U V^T of uniform subspaces, one a seed."""
-    seeds = tuple(seeds)
-    left, right = gaussian(seeds, m, r, stream=stream), gaussian(seeds, n, r, stream=stream + 1)
-    return spanned(torch.linalg.qr(left).Q, torch.linalg.qr(right).Q)
+    return spanned(
+        orthonormal_there(setting, m, r, stream=stream, size=size),
+        orthonormal_there(setting, n, r, stream=stream + 1, size=size),
+    )

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
-from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
+from claims.measuring.draws import gaussian_there
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting, Verdict
 from claims.riemannlora.optimal_start import locally_optimal
 from claims.riemannlora.points import PAPER, REFERENCE, matrix, product, uniform_spans
 from geometry.fixed_rank import FixedRank, Tangent, retract, tangent_projection, transport
@@ -66,9 +66,9 @@ def law(c: Tensor) -> Tensor:
 
 
 def _bounds(setting: Setting, optimum: Optimum) -> Evidence:
-    (m, n, r), seeds = setting["shape"], setting.seeds(setting["seeds"])
-    x, G = uniform_spans(seeds, m, n, r), gaussian(seeds, m, n, stream=5)
-    shares = torch.tensor(setting["shares"], dtype=torch.float64)
+    m, n, r = setting["shape"]
+    x, G = uniform_spans(setting, m, n, r), gaussian_there(setting, m, n, stream=5)
+    shares = G.new_tensor(setting["shares"])
     # (seeds, shares), in one batch.
     *points, G = (y[:, None].expand(-1, len(shares), -1, -1) for y in (*x, G))
     x = FixedRank(*points)
@@ -84,7 +84,7 @@ def _bounds(setting: Setting, optimum: Optimum) -> Evidence:
                         1.0),
             Measurement("f_* / f*, most", float(ratio.max()), "<=", 1 + 1e-12),
         ),
-        {"distances": distance.numpy(), "ratios": ratio.numpy()},
+        {"distances": distance.cpu().numpy(), "ratios": ratio.cpu().numpy()},
         (
             f"eps from {float(distance.min()):.3f} to {float(distance.max()):.3f}; f_* / f* from "
             f"{float(ratio.min()):.4f} to {float(ratio.max()):.4f}",
@@ -118,10 +118,10 @@ def control_one_factor(setting: Setting) -> Evidence:
     return _bounds(setting, lambda x, M: torch.linalg.svdvals(M @ x.V).sum(-1))
 
 
-def _example() -> tuple[Tensor, Direction]:
+def _example(setting: Setting) -> tuple[Tensor, Direction]:
     """X = e_1 e_1^T and M = [root 2, 1; 1, 0], of which c = 1 / root 3."""
-    e = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
-    momentum = torch.tensor([[2**0.5, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    e = torch.tensor([[1.0], [0.0]], dtype=torch.float64, device=setting.device)
+    momentum = e.new_tensor([[2**0.5, 1.0], [1.0, 0.0]])
     found = direction(FixedRank(e, e[:1], e), momentum)
     return torch.linalg.svdvals(found.tangent), found
 
@@ -129,12 +129,12 @@ def _example() -> tuple[Tensor, Direction]:
 def _of_random_points(setting: Setting) -> dict[str, Tensor]:
     """The singular values by size, X and G at random: in bases of X, P(G) is Gaussian but for the
     last block."""
-    r, seeds, found = setting["shape"][2], setting.seeds(setting["seeds"]), []
+    r, found = setting["shape"][2], []
     for size in setting["sizes"]:
-        core = gaussian(seeds, 2 * r, 2 * r, stream=size)
+        core = gaussian_there(setting, 2 * r, 2 * r, stream=size)
         core[:, r:, r:] = 0.0
         for number, side in enumerate((core[:, r:, :r], core[:, :r, r:].mT)):
-            rest = gaussian(seeds, size - r, r, stream=size + 1 + number)
+            rest = gaussian_there(setting, size - r, r, stream=size + 1 + number)
             side.copy_(torch.linalg.qr(rest).R)
         U, _, Vh = torch.linalg.svd(core)
         found.append(law(torch.linalg.svdvals((U @ Vh)[:, r:, r:])))
@@ -146,8 +146,8 @@ def _of_a_run(setting: Setting) -> Tensor:
 
     T is Gaussian, of norm 3 or so; the start is locally optimal, of size 1.
     """
-    (m, n, r), seeds = setting["run"], setting.seeds(setting["seeds"])
-    T = 3 / (m**0.5 + n**0.5) * gaussian(seeds, m, n, stream=7)
+    m, n, r = setting["run"]
+    T = 3 / (m**0.5 + n**0.5) * gaussian_there(setting, m, n, stream=7)
     x, found = locally_optimal(-T, r), []
     M = Tangent(torch.zeros_like(x.U), torch.zeros_like(x.V))
     for _ in range(setting["steps"]):
@@ -161,8 +161,8 @@ def _of_a_run(setting: Setting) -> Tensor:
 
 
 def _spectrum(setting: Setting, momentum: Momentum) -> Evidence:
-    (m, n, r), seeds = setting["shape"], setting.seeds(setting["seeds"])
-    given, G = uniform_spans(seeds, m, n, r), gaussian(seeds, m, n, stream=5)
+    m, n, r = setting["shape"]
+    given, G = uniform_spans(setting, m, n, r), gaussian_there(setting, m, n, stream=5)
     values, cs = [], []
     for share in setting["shares"]:
         x, M = momentum(given, G, share)
@@ -171,8 +171,8 @@ def _spectrum(setting: Setting, momentum: Momentum) -> Evidence:
         cs.append(found.c)
     s, c = torch.stack(values), torch.stack(cs)
     inside = ((s > LOWEST) & (s < HIGHEST)).all(-1)
-    example, at = _example()
-    known = torch.tensor([MOST, MOST / 2], dtype=torch.float64)
+    example, at = _example(setting)
+    known = example.new_tensor([MOST, MOST / 2])
     measurements = (
         Measurement("smallest singular value", float(s.min()), "<=", LOWEST),
         Measurement("largest singular value", float(s.max()), ">=", HIGHEST),
@@ -201,7 +201,7 @@ def _spectrum(setting: Setting, momentum: Momentum) -> Evidence:
     )
     return Evidence(
         measurements,
-        {name: v.numpy() for name, v in arrays.items()},
+        {name: v.cpu().numpy() for name, v in arrays.items()},
         (rows,),
         counterexample,
     )
@@ -236,8 +236,8 @@ def check_spectrum(setting: Setting) -> Evidence:
             Measurement("smallest singular value in a run", float(run.min()), "<=", LOWEST),
             Measurement("largest singular value in a run", float(run.max()), ">=", HIGHEST),
         ),
-        arrays={**found.arrays, **{name: v.numpy() for name, v in at_random.items()},
-                "run": run.numpy()},
+        arrays={**found.arrays, **{name: v.cpu().numpy() for name, v in at_random.items()},
+                "run": run.cpu().numpy()},
         remarks=(
             *found.remarks,
             f"X and G at random, r = {setting['shape'][2]}: {sizes}",
@@ -285,6 +285,7 @@ CLAIMS = (
         setup="12 x 10, r = 3, uniform X, M = P(G) with its core U^T G V times .3, 1, 10",
         criterion="both bounds in every draw, f_* from an independent solver with a gap of .4 %",
         check=check_bounds,
+        devices=DEVICES,
         controls={"Frobenius ball": control_frobenius, "one factor": control_one_factor},
         tiers={
             "quick": {"seeds": 4, "shape": (12, 10, 3), "shares": (0.3, 1.0, 10.0)},
@@ -306,6 +307,7 @@ CLAIMS = (
         criterion="some outside on either side; the exact law to 1e-13; inside if and only if "
         "max c < .1765",
         check=check_spectrum,
+        devices=DEVICES,
         controls={
             "max c = .17": control_small_c,
             "locally optimal point": control_optimal_start,

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from claims.measuring.draws import gauge, gaussian
+from claims.measuring.draws import gauge_there, gaussian_there
 from claims.registry import Setting
 from geometry.gauge import Pair, regauged
 from simulate.optimizers import (
@@ -71,15 +71,15 @@ ON_FACTORS: dict[str, Make] = {
 
 def start_and_target(setting: Setting) -> tuple[Pair, Tensor]:
     """(B, A), (seeds, M, R) and (seeds, R, N), and Y (seeds, M, N)."""
-    seeds = setting.seeds(setting["seeds"])
-    B, A = gaussian(seeds, M, R, stream=1) / M**0.5, gaussian(seeds, R, N, stream=2) / N**0.5
-    return (B, A), gaussian(seeds, M, N, stream=3) / M**0.5
+    B, A = gaussian_there(setting, M, R, stream=1), gaussian_there(setting, R, N, stream=2)
+    return (B / M**0.5, A / N**0.5), gaussian_there(setting, M, N, stream=3) / M**0.5
 
 
 def in_gauges(setting: Setting, pair: Pair, conditions: Iterable[float]) -> Pair:
     """The factors as they are and in gauges of determinant 1 or -1, (1 + gauges, seeds, ...)."""
-    seeds = setting.seeds(setting["seeds"])
-    there = [regauged(*pair, gauge(seeds, R, condition, top=0.5)) for condition in conditions]
+    there = [
+        regauged(*pair, gauge_there(setting, R, condition, top=0.5)) for condition in conditions
+    ]
     B, A = (torch.stack(factors) for factors in zip(pair, *there, strict=True))
     return B, A
 
@@ -87,7 +87,8 @@ def in_gauges(setting: Setting, pair: Pair, conditions: Iterable[float]) -> Pair
 def products(
     make: Make, pair: Pair, Y: Tensor, steps: int = STEPS, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """B A (..., m, n) after a run, in float64; infinite where a run overflowed.
+    """B A (..., m, n) after a run where the pair is, on the CPU in float64; infinite where a run
+    overflowed.
 
     Args:
         pair: the starts (..., m, r) and (..., r, n), members of one ensemble.
@@ -102,7 +103,7 @@ def products(
         going = _stepped(optimizer, (B, A), target, going)
     found = torch.full(target.shape, torch.inf, dtype=torch.float64)
     if len(going):
-        found[going] = B.detach().double() @ A.detach().double()
+        found[going] = (B.detach().double() @ A.detach().double()).cpu()
     return found.unflatten(0, batch)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting, Verdict
 from claims.riemannlora.points import PAPER, REFERENCE
 from claims.riemannlora.runs import (
     ADAM,
@@ -119,6 +119,7 @@ CLAIMS = (
         criterion=f"refuted: rotated, products agree to {ROUNDING:g}; at condition {BENT:g} they "
         f"differ by {SEEN:g} at least",
         check=check_rotation,
+        devices=DEVICES,
         controls={ADAM: control_adam, "Riemannion": control_riemannion},
         tiers={"quick": {"seeds": 8}, "full": {"seeds": 256}},
         expected=Verdict.REFUTED,
@@ -137,6 +138,7 @@ CLAIMS = (
         setup=f"{SETUP}; C of condition {STEEP:g}",
         criterion=f"gauge at most 1e-11, transposed at least {SEEN:g}, in every seed",
         check=check_transposed,
+        devices=DEVICES,
         controls={"without normalisation": control_plain, ADAM: control_adam_gauge},
         tiers={"quick": {"seeds": 8}, "full": {"seeds": 256}},
     ),

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from claims.measuring.draws import gaussian
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.measuring.draws import gaussian_there
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.tensorion.tensors import PAPER, RECONSTRUCTED, nuclear_norms, rotations
 from geometry.tensor import offline_unfolding, online_unfolding
 from geometry.unfolding import fold, mode_products, unfolded_shape, unfoldings
@@ -34,27 +34,26 @@ def _ratios(G: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, float]:
     return norms.amax(0) / offline, offline / norms[0], math.sqrt(min(unfolded_shape(shape, modes)))
 
 
-def _of_tucker_rank(seeds: range, shape: Sequence[int], rank: int) -> Tensor:
+def _of_tucker_rank(setting: Setting, shape: Sequence[int], rank: int) -> Tensor:
     """A Gaussian core of rank^d, less where a mode is shorter, in Haar bases."""
-    core = gaussian(seeds, *(min(rank, size) for size in shape), stream=5)
-    bases = rotations(seeds, shape, stream=90)
+    core = gaussian_there(setting, *(min(rank, size) for size in shape), stream=5)
+    bases = rotations(setting, shape, stream=90)
     return mode_products(core, [Q[..., :rank] for Q in bases])
 
 
-def _kronecker(seeds: range, size: int) -> Tensor:
+def _kronecker(setting: Setting, size: int) -> Tensor:
     """U o V with U over modes 0, 1 and V over 2, 3 orthogonal: rank one there, full elsewhere."""
-    Q, P = rotations(seeds, (size, size), stream=120)
+    Q, P = rotations(setting, (size, size), stream=120)
     four = Q.flatten(1)[:, :, None] * P.flatten(1)[:, None]
     return fold(four, (0, 1), (size,) * 4)
 
 
 def _between(setting: Setting, kernel: Sequence[int], stem: Sequence[int]) -> Evidence:
-    seeds = setting.seeds(setting["seeds"])
-    loss, usual, root = _ratios(gaussian(seeds, *kernel), kernel)
-    tucker, _, root_of_stem = _ratios(_of_tucker_rank(seeds, stem, TUCKER_RANK), stem)
+    loss, usual, root = _ratios(gaussian_there(setting, *kernel), kernel)
+    tucker, _, root_of_stem = _ratios(_of_tucker_rank(setting, stem, TUCKER_RANK), stem)
     shares = [loss / root, tucker / root_of_stem]
     if len(kernel) == 4:
-        extreme, _, root_of_extreme = _ratios(_kronecker(seeds, 4), (4,) * 4)
+        extreme, _, root_of_extreme = _ratios(_kronecker(setting, 4), (4,) * 4)
         shares.append(extreme / root_of_extreme)
     return Evidence(
         (
@@ -82,7 +81,7 @@ def check_between(setting: Setting) -> Evidence:
     one in the unfolding that offline takes, by the order of equal ones, and of full rank in others.
     """
     found = _between(setting, KERNEL, STEM)
-    places, ratios = _momentum_run(setting.seeds(setting["runs"]), setting["steps"])
+    places, ratios = _momentum_run(setting)
     flips = (np.diff(places, axis=0) != 0).sum(0)
     return Evidence(
         found.measurements,
@@ -96,17 +95,16 @@ def check_between(setting: Setting) -> Evidence:
     )
 
 
-def _momentum_run(seeds: range, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _momentum_run(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
     """Of heavy-ball momentum of Gaussian gradients: choice (steps, E); nuclear norms over N*."""
-    M = torch.zeros(len(seeds), *CUBE, dtype=torch.float64)
-    gradients = gaussian(seeds, steps, *CUBE, stream=200)
-    places, ratios = [], []
-    for step in range(steps):
-        M = 0.95 * M + gradients[:, step]
+    gradients = gaussian_there(setting, setting["steps"], *CUBE, stream=200, size="runs")
+    M, places, ratios = torch.zeros_like(gradients[:, 0]), [], []
+    for gradient in gradients.unbind(1):
+        M = 0.95 * M + gradient
         norms = nuclear_norms(M, 3)
         places.append(online_unfolding(M, 3))
         ratios.append(norms / norms.amax(0))
-    return torch.stack(places).numpy(), torch.stack(ratios).numpy()
+    return torch.stack(places).cpu().numpy(), torch.stack(ratios).cpu().numpy()
 
 
 def control_matrix(setting: Setting) -> Evidence:
@@ -131,6 +129,7 @@ CLAIMS = (
         criterion="the bound to round-off; factors, means over the seeds, to 5 %; the loss on "
         "Gaussian gradients as a mean as well, single ones lose more",
         check=check_between,
+        devices=DEVICES,
         controls={"matrices": control_matrix},
         tiers={
             "quick": {"seeds": 10, "runs": 3, "steps": 60},

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import gaussian_there
 from claims.registry import DEVICES, Claim, Evidence, Make, Measurement, Setting
 from claims.tensorion.tensors import (
     ALONG_THE_LMO,
@@ -47,15 +47,17 @@ class _Quadratic:
         return inner(X, self.gradient(X)) / 2
 
 
-def _quadratic(seeds: range, shape: tuple[int, ...], device: str) -> _Quadratic:
+def _quadratic(setting: Setting, shape: tuple[int, ...]) -> _Quadratic:
     """Eigenvalues of 10^(-c u), u uniform up to 1 and c up to .7: from round to conditions of 5 a
     mode."""
-    spread = 0.7 * uniforms(torch.tensor(seeds), 1, stream=40)
+    seeds = torch.tensor(setting.seeds(setting["seeds"]))
+    spread = 0.7 * uniforms(seeds, 1, stream=40)
     curvatures = []
-    for place, axes in enumerate(rotations(seeds, shape, stream=50)):
-        drawn = uniforms(torch.tensor(seeds), axes.shape[-1], stream=60 + place)
+    for place, axes in enumerate(rotations(setting, shape, stream=50)):
+        drawn = uniforms(seeds, axes.shape[-1], stream=60 + place)
         drawn[:, 0] = 0.0
-        curvatures.append(((axes * 10 ** (-spread * drawn)[:, None]) @ axes.mT).to(device))
+        eigenvalues = (10 ** (-spread * drawn)).to(axes)
+        curvatures.append((axes * eigenvalues[:, None]) @ axes.mT)
     return _Quadratic(curvatures)
 
 
@@ -66,9 +68,9 @@ def _descent(setting: Setting, share: float, subject: Make | None = None) -> Evi
     shapes = SHAPES if subject is None else MATRICES
     for shape in shapes:
         order = len(shape)
-        f = _quadratic(seeds, shape, setting.device)
+        f = _quadratic(setting, shape)
         widest = max(min(unfolded_shape(shape, modes)) for modes in unfoldings(order))
-        X = gaussian(seeds, *shape, stream=70).to(setting.device)
+        X = gaussian_there(setting, *shape, stream=70)
         # Rates with which the run comes a tenth of the way, to ten times the way.
         spread = 10 ** (2 * uniforms(torch.tensor(seeds), 1, stream=80)[:, 0].to(X) - 1)
         eta = spread * nuclear_norms(X, order).amax(0) / (widest * steps)

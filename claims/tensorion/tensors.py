@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from claims.measuring.draws import gaussian
+from claims.measuring.draws import orthonormal_there
+from claims.registry import Setting
 from geometry.unfolding import unfold, unfoldings
 
 PAPER = "tensorion"
@@ -38,10 +39,10 @@ def spectral_norms(X: Tensor, order: int) -> Tensor:
     )
 
 
-def rotations(seeds: Iterable[int], sizes: Sequence[int], stream: int = 0) -> list[Tensor]:
-    """An orthogonal matrix (E, n, n) of every size."""
+def rotations(setting: Setting, sizes: Sequence[int], stream: int = 0) -> list[Tensor]:
+    """An orthogonal matrix (E, n, n) of every size, where the setting computes."""
     return [
-        torch.linalg.qr(gaussian(seeds, size, size, stream=stream + place)).Q
+        orthonormal_there(setting, size, size, stream=stream + place)
         for place, size in enumerate(sizes)
     ]
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.toy import PAPER
 from geometry.polar import msign
 
-# Powers of two, and targets that are whole powers of multiples of eta: every number below is exact
-# in float64, so a class stops on its target to the last bit.
+# Powers of two, and targets that are whole powers of multiples of eta: every W below is exact in
+# float32, so a class stops on its target to the last bit.
 ETA = 2.0**-5
 INPUT_VARIANCES = (1.0, 0.5, 0.25, 0.125, 2.0)
 LAYER_TARGETS = (24, 20, 13, 7, 3)
@@ -25,7 +25,7 @@ def _layer_gradients(layers: list[Tensor], residual: Tensor) -> list[Tensor]:
     """Gradients of 1/2 E ||W_L ... W_1 x - y||^2, for residual = W Sxx - Syx."""
     gradients = []
     for index in range(len(layers)):
-        after = before = torch.eye(len(residual), dtype=residual.dtype)
+        after = before = torch.eye(len(residual)).to(residual)
         for layer in layers[index + 1 :]:
             after = layer @ after
         for layer in layers[:index]:
@@ -34,12 +34,13 @@ def _layer_gradients(layers: list[Tensor], residual: Tensor) -> list[Tensor]:
     return gradients
 
 
-def _train(depth: int, direction: Callable[[Tensor], Tensor]) -> Tensor:
+def _train(setting: Setting, depth: int, direction: Callable[[Tensor], Tensor]) -> Tensor:
     """diag(W_t), (STEPS + 1, classes), for ``depth`` layers started at eta I (at 0 for one)."""
-    inputs = torch.tensor(INPUT_VARIANCES, dtype=torch.float64)
-    targets = (ETA * torch.tensor(LAYER_TARGETS, dtype=torch.float64)) ** depth
+    inputs = torch.tensor(INPUT_VARIANCES, dtype=setting.dtype(torch.float64))
+    inputs = inputs.to(setting.device)
+    targets = (ETA * inputs.new_tensor(LAYER_TARGETS)) ** depth
     begin = 0.0 if depth == 1 else ETA
-    layers = [begin * torch.eye(len(inputs), dtype=torch.float64) for _ in range(depth)]
+    layers = [begin * torch.eye(len(inputs)).to(inputs) for _ in range(depth)]
     path = []
     for _ in range(STEPS + 1):
         W = layers[0]
@@ -55,10 +56,10 @@ def _train(depth: int, direction: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.stack(path)
 
 
-def _classes(direction: Callable[[Tensor], Tensor]) -> Evidence:
+def _classes(setting: Setting, direction: Callable[[Tensor], Tensor]) -> Evidence:
     measurements, arrays = [], {}
     for depth in DEPTHS:
-        path = _train(depth, direction)
+        path = _train(setting, depth, direction).cpu()
         strength = ETA * (torch.arange(STEPS + 1, dtype=torch.float64) + (depth > 1))
         layer_target = ETA * torch.tensor(LAYER_TARGETS, dtype=torch.float64)
         formula = torch.minimum(strength[:, None], layer_target) ** depth
@@ -81,12 +82,12 @@ def check_classes(setting: Setting) -> Evidence:
     layers, all diagonal and equal, move alike: w_t = min(w_0 + eta t, (sxy_c/sxx_c)^(1/L)), and
     W_t = w_t^L. The setting is exact in floating point; the seed plays no part.
     """
-    return _classes(msign)
+    return _classes(setting, msign)
 
 
 def control_gradient_descent(setting: Setting) -> Evidence:
     """Gradient descent with the same step."""
-    return _classes(lambda gradient: gradient)
+    return _classes(setting, lambda gradient: gradient)
 
 
 CLAIMS = (
@@ -104,6 +105,8 @@ CLAIMS = (
         "3, eta = 1/32, 32 steps, depths 1, 2, 3; exact in float64",
         criterion="within 1e-10 of the formula at every step",
         check=check_classes,
+        devices=DEVICES,
+        dtypes=ROUNDS_IN,
         controls={"gradient descent": control_gradient_descent},
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,7 +16,6 @@ from flows import (
     MatrixFactorization,
     Trajectory,
     gradient_flow,
-    integrate,
     spectral_flow,
 )
 from flows.coordinates import ReducedCoordinates
@@ -38,7 +39,7 @@ def _reduction(setting: Setting, keep_target: bool) -> Evidence:
         ),
     }
     step, end = 0.005, 0.005 * setting["steps"]
-    times = _times(21, end)
+    times = _times(setting["times"], end)
     for size, problem in problems.items():
         start = problem.gaussian_init(0.1, seed=setting.seeds(setting["seeds"]))
         fields = {
@@ -49,12 +50,11 @@ def _reduction(setting: Setting, keep_target: bool) -> Evidence:
             ),
         }
         for name, field in fields.items():
-            full = integrate(
-                field, start, times, method="runge_kutta_4", step=step, reduce=False
-            ).products
+            steps: dict[str, Any] = {"method": "runge_kutta_4", "step": step}
+            full = integrate_there(setting, field, start, times, **steps, reduce=False).products
             coordinates = None if keep_target else _basis_missing_right(problem, *start)
-            reduced = integrate(
-                field, start, times, method="runge_kutta_4", step=step, coordinates=coordinates
+            reduced = integrate_there(
+                setting, field, start, times, **steps, coordinates=coordinates
             ).products
             norm = torch.linalg.matrix_norm
             error = (norm(full - reduced) / norm(full)).amax(0)
@@ -245,9 +245,13 @@ CLAIMS = (
         "root, SpecGF with tanh and weight decay; Gaussian starts, fixed steps",
         criterion="relative difference of the products at most 1e-9 over the whole trajectory",
         check=check_reduction,
+        devices=DEVICES,
         seconds=3,
         controls={"basis without V": control_basis_without_right_vectors},
-        tiers={"quick": {"seeds": 2, "steps": 120}, "full": {"seeds": 8, "steps": 600}},
+        tiers={
+            "quick": {"seeds": 2, "steps": 120, "times": 21},
+            "full": {"seeds": 8, "steps": 600},
+        },
     ),
     Claim(
         id="usg.energy",

@@ -20,6 +20,7 @@ from claims.uniform_spectral_growth.saddles import (
 )
 from claims.uniform_spectral_growth.toy import SINGULAR_VALUES
 from flows import Field, MatrixFactorization, spectral_flow
+from flows.moving import moved
 from flows.starts import Factors
 
 BETA = 0.1
@@ -41,10 +42,10 @@ def critical_points(setting: Setting) -> Evidence:
     curvature at the swap {1, 2, 4}, -1; three at {1, 2}, the lowest -3; fifteen at zero, the lowest
     -5.
 
-    The Hessian is autograd's, of the loss multiplied out. The Jacobian is that of the field the
-    integrators run, by central differences of fourth order: the eigensolver within it has no
-    derivative where the gradient vanishes. Their step is 3e-4 beta; T_beta's cubic term drops out,
-    and the fifth order leaves (sigma_1 h / beta)^4, about 1e-10.
+    The Hessian is autograd's, of the loss multiplied out, on the CPU. The Jacobian is that of the
+    field the integrators run, where they run, by central differences of fourth order: the
+    eigensolver within it has no derivative where the gradient vanishes. Their step is 3e-4 beta;
+    T_beta's cubic term drops out, and the fifth order leaves (sigma_1 h / beta)^4, about 1e-10.
     """
     return _critical_points(setting, displacement=0.0)
 
@@ -62,7 +63,7 @@ def _critical_points(setting: Setting, displacement: float) -> Evidence:
     points = (OPTIMUM, SWAP, RANK_TWO, ZERO)
     for seed in setting.seeds(setting["seeds"]):
         problem = planted(6, 7, seed)
-        field = spectral_flow(problem, BETA)
+        field = moved(spectral_flow(problem, BETA), setting.device)
         generator = torch.Generator().manual_seed(seed)
         for point in points:
             B, A = (
@@ -71,9 +72,10 @@ def _critical_points(setting: Setting, displacement: float) -> Evidence:
                 for factor in point.factors(problem, seed)
             )
             hessian = _hessian(problem, B, A)
-            jacobian = _jacobian(field, B, A, step=3e-4 * BETA)
+            there = B.to(setting.device), A.to(setting.device)
+            jacobian = _jacobian(field, *there, step=3e-4 * BETA).cpu()
             relative.append(float((jacobian + hessian / BETA).norm() / (hessian / BETA).norm()))
-            velocities.extend(float(part.norm()) for part in field(B, A))
+            velocities.extend(float(part.norm()) for part in field(*there))
             curvatures = torch.linalg.eigvalsh(-BETA * (jacobian + jacobian.mT) / 2)
             descents = curvatures[curvatures < -1e-3].tolist()
             expected = point.descents(SINGULAR_VALUES, RANK)
@@ -136,10 +138,10 @@ def _hessian(problem: MatrixFactorization, B: Tensor, A: Tensor) -> Tensor:
 def _jacobian(field: Field, B: Tensor, A: Tensor, step: float) -> Tensor:
     centre = _flatten(B, A)
     size = len(centre)
-    directions = step * torch.eye(size, dtype=centre.dtype)
+    directions = step * torch.eye(size).to(centre)
     shifts = torch.cat([shift * directions for shift in (1.0, -1.0, 2.0, -2.0)])
-    moved = _flatten(*field(*_unflatten(centre + shifts, B, A)))
-    near, near_back, far, far_back = moved.unflatten(0, (4, size))
+    velocities = _flatten(*field(*_unflatten(centre + shifts, B, A)))
+    near, near_back, far, far_back = velocities.unflatten(0, (4, size))
     return ((8 * (near - near_back) - (far - far_back)) / (12 * step)).mT
 
 

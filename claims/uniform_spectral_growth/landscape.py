@@ -26,6 +26,7 @@ CLAIMS = (
         criterion="The Jacobian agrees to 1e-6 relative; 1, 3 and 15 negative curvatures at the "
         "three saddles, the lowest -1, -3 and -5.",
         check=critical_points,
+        devices=DEVICES,
         controls={"points that are not critical": displaced_points},
         tiers={"quick": {"seeds": 3}, "full": {"seeds": 30}},
     ),

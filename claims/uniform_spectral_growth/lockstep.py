@@ -10,20 +10,19 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from claims.measuring.flowing import integrate_there
 from claims.measuring.intervals import Array
-from claims.registry import Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from claims.uniform_spectral_growth.toy import GAMMA, PAPER, REFERENCE, SINGULAR_VALUES, toy
-from flows import Field, MatrixFactorization, integrate, orthogonalized_flow, spectral_flow
+from flows import Field, MatrixFactorization, orthogonalized_flow, spectral_flow
 from flows.closed_forms import smoothed_state
+from flows.moving import moved
 from flows.trajectory import States
 from simulate.optimizers import Muon, SpectralDescent
 from simulate.tasks import Iterates, iterate
 
 ETA, BETA = 0.01, 0.01
-STEPS = 300
 TARGETS = np.array(SINGULAR_VALUES)
-# Newton-Schulz moves a mode by 1.2 eta a step at most, so none has arrived: sqrt(.9) / 1.2 is .79.
-BEFORE_ARRIVALS = 75
 # The slope at 0 of Muon's polynomial, five times composed: by how much it may amplify round-off.
 SLOPE = 3.4445**5
 
@@ -60,12 +59,13 @@ def _starts(problem: MatrixFactorization, setting: Setting) -> Start:
     return B, A
 
 
-def _run(problem: MatrixFactorization, start: Start, make: Make) -> Iterates:
-    return iterate(problem, start, make, ETA, range(STEPS + 1))
+def _run(setting: Setting, problem: MatrixFactorization, start: Start, make: Make) -> Iterates:
+    steps = range(setting["steps"] + 1)
+    return moved(iterate(problem, start, make, ETA, steps, device=setting.device), "cpu")
 
 
-def _times() -> Tensor:
-    return ETA * torch.arange(STEPS + 1, dtype=torch.float64)
+def _times(setting: Setting) -> Tensor:
+    return ETA * torch.arange(setting["steps"] + 1, dtype=torch.float64)
 
 
 def _roots(states: States) -> Array:
@@ -73,39 +73,45 @@ def _roots(states: States) -> Array:
     return np.asarray(states.mode_values.clamp_min(0.0).sqrt().numpy())
 
 
-def _bound() -> Array:
+def _bound(setting: Setting) -> Array:
     """How far SpecGD may be from SpecGF by then, (T, k), from the aligned start."""
-    times = _times().numpy()[:, None]
+    times = _times(setting).numpy()[:, None]
     unit_rate = np.minimum(GAMMA + times, np.sqrt(TARGETS))
     behind = unit_rate - smoothed_state(times, TARGETS, BETA, GAMMA)
     return ETA + np.maximum.accumulate(behind, axis=0)
 
 
-def _apart(run: Iterates, field: Field, start: Start) -> float:
+def _apart(setting: Setting, run: Iterates, field: Field, start: Start) -> float:
     """The products from Euler's before arrivals, over sigma_1, at their worst."""
-    times = _times()[: BEFORE_ARRIVALS + 1]
+    times = _times(setting)[: setting["before_arrivals"] + 1]
     b, a = run.coordinates.factors(run.states[:, : len(times)])
-    euler = integrate(field, start, times, method="euler", step=ETA, coordinates=run.coordinates)
+    euler = integrate_there(
+        setting, field, start, times, method="euler", step=ETA, coordinates=run.coordinates
+    )
     there_b, there_a = euler.coordinates.factors(euler.states)
     return float(torch.linalg.matrix_norm(b @ a - there_b @ there_a).max()) / TARGETS[0]
 
 
 def _measured(
-    problem: MatrixFactorization, start: Start, exact: Iterates, newton_schulz: Iterates
+    setting: Setting,
+    problem: MatrixFactorization,
+    start: Start,
+    exact: Iterates,
+    newton_schulz: Iterates,
 ) -> tuple[Measurement, ...]:
     B, A = start
-    flow = integrate(spectral_flow(problem, BETA), (B[-1:], A[-1:]), _times())
-    share = abs(_roots(exact)[-1] - _roots(flow)[-1]) / _bound()
-    rounding = BEFORE_ARRIVALS * 4 * problem.rank * torch.finfo(torch.float64).eps / 2
+    flow = integrate_there(setting, spectral_flow(problem, BETA), (B[-1:], A[-1:]), _times(setting))
+    share = abs(_roots(exact)[-1] - _roots(flow)[-1]) / _bound(setting)
+    rounding = setting["before_arrivals"] * 4 * problem.rank * torch.finfo(torch.float64).eps / 2
     polar, polynomial = spectral_flow(problem, 0.0), orthogonalized_flow(problem, "muon", 5)
     return (
         Measurement(
             "SpecGD from Euler's iterates of SpecGF at beta 0, before arrivals",
-            _apart(exact, polar, start), "<=", rounding,
+            _apart(setting, exact, polar, start), "<=", rounding,
         ),
         Measurement(
             "Muon from Euler's iterates by Newton-Schulz, before arrivals",
-            _apart(newton_schulz, polynomial, start), "<=", SLOPE * rounding,
+            _apart(setting, newton_schulz, polynomial, start), "<=", SLOPE * rounding,
         ),
         Measurement(
             "largest distance of SpecGD from SpecGF, aligned, over its bound",
@@ -129,27 +135,28 @@ def check_lockstep(setting: Setting) -> Evidence:
     """
     problem = toy(setting.seed)
     start = _starts(problem, setting)
-    runs = {name: _run(problem, start, make) for name, make in OPTIMIZERS.items()}
-    flow = _roots(integrate(spectral_flow(problem, BETA), start, _times()))
+    runs = {name: _run(setting, problem, start, make) for name, make in OPTIMIZERS.items()}
+    flow = _roots(integrate_there(setting, spectral_flow(problem, BETA), start, _times(setting)))
     arrays: dict[str, Array] = {
-        "times": _times().numpy(),
+        "times": _times(setting).numpy(),
         "specgf_sqrt_mode_values": flow[0],
-        "aligned_bound": _bound().max(-1),
+        "aligned_bound": _bound(setting).max(-1),
     }
     for name, run in runs.items():
         roots = _roots(run)
         distance = abs(roots - flow).max(-1)
         arrays[f"{name}_sqrt_mode_values"] = roots[0]
         arrays[f"{name}_distance"], arrays[f"{name}_aligned_distance"] = distance[:-1], distance[-1]
-    return Evidence(_measured(problem, start, runs["specgd"], runs["newton_schulz"]), arrays)
+    measured = _measured(setting, problem, start, runs["specgd"], runs["newton_schulz"])
+    return Evidence(measured, arrays)
 
 
 def _control(setting: Setting, exact: Make, newton_schulz: Make) -> Evidence:
     problem = toy(setting.seed)
     start = _starts(problem, setting)
-    first = _run(problem, start, exact)
-    second = first if newton_schulz is exact else _run(problem, start, newton_schulz)
-    return Evidence(_measured(problem, start, first, second))
+    first = _run(setting, problem, start, exact)
+    second = first if newton_schulz is exact else _run(setting, problem, start, newton_schulz)
+    return Evidence(_measured(setting, problem, start, first, second))
 
 
 def control_momentum(setting: Setting) -> Evidence:
@@ -179,8 +186,14 @@ CLAIMS = (
         criterion="75 steps to 4 r u each, times 485 for Newton-Schulz; distance within the bound "
         "at all 300",
         check=check_lockstep,
+        devices=DEVICES,
         seconds=4,
         controls={"momentum": control_momentum, "Newton-Schulz": control_newton_schulz},
-        tiers={"quick": {"seeds": 10}, "full": {"seeds": 64}},
+        # Newton-Schulz moves a mode by 1.2 eta a step at most: the first arrives after a time of
+        # sqrt(.9) / 1.2, which is .79.
+        tiers={
+            "quick": {"seeds": 10, "steps": 300, "before_arrivals": 75},
+            "full": {"seeds": 64},
+        },
     ),
 )

@@ -35,7 +35,7 @@ LARGEST: Final = 1e140
 
 # "contract" alone: a fused multiply-add changes no NaN and the lanes of a block share their code.
 _plain = partial(njit, error_model="numpy", fastmath={"contract"}, boundscheck=False)
-# What only kernels call needs no way in from outside; making one takes a seventh of the compilation.
+# What only kernels call needs no way in from Python, which takes a seventh of the compilation.
 _inner = partial(_plain, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 apart = _inner()
 # Inlined by force: for what is called in an inner loop.

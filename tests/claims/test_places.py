@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from claims import REGISTRY
 from claims.measuring.flowing import integrate_there
-from claims.registry import DEVICES, HERE, Claim, Place, Setting, Verdict
+from claims.registry import DEVICES, HERE, Place, Setting, Verdict
 from claims.results import Recorder, read_results
 from claims.results.provenance import OtherRun, kind, resumed, run_header
 from claims.running.gpus import gpu_names
@@ -143,45 +141,6 @@ def test_a_run_on_a_gpu_leaves_what_the_cpu_came_to(tmp_path: Path) -> None:
     assert results["fake.passing"].verdict is Verdict.SKIPPED
     assert results.earlier["fake.passing"].run["device"] == "cpu"
     assert results.standing("fake.passing").verdict is Verdict.HOLDS
-
-
-# Sizes at which computing elsewhere takes seconds.
-ELSEWHERE: dict[str, dict[str, Any]] = {
-    "low-rank.descent": {"members": 5},
-    "tensorion.descent": {"seeds": 3, "steps": 2},
-    "low-rank.msgd-rate": {"seeds": 3, "horizons": (8, 16, 32), "control_horizons": (8, 16)},
-    "low-rank.momentum-lemma": {"seeds": 3, "halvings": (1, 2)},
-    "nesterov.rate": {"seeds": 3, "horizons": (16, 32), "sgd_horizons": (16, 32)},
-    "practical.thm-3.1": {
-        "seeds": 3, "noises": (1.0,), "rates": (0.1,), "b1": (0.9,), "horizons": (4, 8),
-    },
-    "usg.lora-finetune-spectrum": {
-        "seeds": 2, "tokens": 2_000, "length": 8, "width": 8, "batch": 2, "pretraining": 3,
-        "steps": 3, "recorded": 3, "evaluation": 64, "rates": (0.1, 0.3, 1.0),
-    },
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("identifier", ELSEWHERE)
-def test_a_claim_measures_elsewhere_what_it_measures_here(
-    identifier: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And mixes no devices on the way, at which it would raise."""
-    claim: Claim = REGISTRY[identifier]
-    assert "cuda" in claim.devices
-    sizes = {**claim.tiers["quick"], **ELSEWHERE[identifier]}
-    setting = replace(claim, tiers={"quick": sizes}).setting("quick", 0)
-    here = claim.check(setting)
-    with elsewhere() as there:
-        monkeypatch.setattr(Setting, "device", str(there))
-        # Runs are remembered by where they were.
-        apart = claim.check(replace(setting, place=CUDA))
-    for one, other in zip(here.measurements, apart.measurements, strict=True):
-        assert other.name == one.name
-        assert other.value == pytest.approx(one.value, rel=0.05, abs=1e-3)
-    for name, array in here.arrays.items():
-        if array.dtype.kind == "f":
-            assert np.shape(apart.arrays[name]) == np.shape(array)
 
 
 @pytest.mark.parametrize("flow", ["gradient", "spectral"])

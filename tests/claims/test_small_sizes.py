@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from claims import REGISTRY
-from claims.registry import Verdict
+from claims.registry import ROUNDS_IN, Place, Verdict
 from claims.running.one import run_claim
 from tests.claims.low_rank_orthogonalization.test_parity import TRAINED as TRAINED_ON_IMAGES
 from tests.claims.riemannlora.test_finetune import TRAINED as FINE_TUNED
@@ -123,6 +123,17 @@ def test_comes_out_as_declared_and_its_controls_fail(identifier: str) -> None:
     outcome = run_claim(replace(claim, tiers=tiers), "quick", 1)
     assert outcome.verdict is claim.expected, (outcome.reason, outcome.traceback)
     assert set(outcome.controls) == set(claim.controls)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "dtype"),
+    [(claim.id, each) for claim in REGISTRY if claim.dtypes == ROUNDS_IN for each in ROUNDS_IN],
+)
+def test_comes_out_so_in_other_dtypes(identifier: str, dtype: str) -> None:
+    claim = REGISTRY[identifier]
+    tiers = {"quick": {**claim.tiers.get("quick", {}), **SMALL[identifier]}}
+    outcome = run_claim(replace(claim, tiers=tiers), "quick", 1, place=Place("cpu", dtype))
+    assert outcome.verdict is claim.expected, (outcome.reason, outcome.traceback)
 
 
 def test_the_seed_of_the_run_moves_the_numbers_and_not_the_verdict() -> None:
