@@ -59,13 +59,14 @@ Examples:
   python paper_checks.py --tier full --jobs 8        tighter statistics, eight processes
   python paper_checks.py --resume                    go on with a run that was stopped
   python paper_checks.py --tier paper --device cuda  the claims that can run on a GPU, on it
+  python paper_checks.py --scheduler tcp://host:8786 on the workers of a Dask cluster
   python paper_checks.py --subject torch.optim:Adam  which statements another optimiser satisfies
   python paper_checks.py list                        what can be run
   python paper_checks.py show usg.equal-rate         one claim: statement, derivation, evidence
 
 \b
 Exit status: 0 every verdict is the expected one (a skipped claim contradicts nothing),
-1 some verdict is not, 2 wrong usage, 130 interrupted.
+1 some verdict is not, 2 wrong usage, 130 interrupted, by Ctrl-C or for want of a cluster.
 """
 
 app = typer.Typer(
@@ -96,7 +97,18 @@ def run(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", metavar="N", help="Processes.  [default: number of cores, of GPUs on cuda]"
+            "--jobs",
+            metavar="N",
+            help="Claims at once.  [default: number of cores, of GPUs on cuda, of a cluster's "
+            "threads]",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Of a Dask cluster, whose workers run the claims instead of this machine.",
         ),
     ] = None,
     device: Annotated[
@@ -146,15 +158,13 @@ def run(
     require_writable(out)
     from claims.registry import Place
     from claims.running.crew import Asked
-    from claims.running.here import on_this_machine
 
     asked = Asked(tier, seed, REGISTRY_MODULE, subject, Place(device, dtype), out / "cells")
     whole = not (only or paper or subject or resume)
     # All claims are loaded by workers while this process does; a choice of them comes first.
     chosen = None if whole else _chosen(asked, only or [], paper)
-    with ExitStack() as ends:
-        with usage_errors("--device"):
-            crew = ends.enter_context(on_this_machine(asked, jobs, standing=whole))
+    with ExitStack() as until:
+        crew = _crew(until, scheduler, asked, jobs, standing=whole)
         code = _run(*(chosen or _chosen(asked)), asked, crew, out, resume)
     raise typer.Exit(code)
 
@@ -199,6 +209,21 @@ def main() -> None:
     app(prog_name="paper-checks")
 
 
+def _crew(
+    until: ExitStack, scheduler: str | None, asked: Asked, jobs: int | None, standing: bool
+) -> Crew:
+    """Who is to run the claims; all that is done after is the same."""
+    if scheduler is None:
+        from claims.running.here import on_this_machine
+
+        with usage_errors("--device"):
+            return until.enter_context(on_this_machine(asked, jobs, standing=standing))
+    from claims.running.cluster import on_cluster
+
+    with usage_errors("--scheduler"):
+        return until.enter_context(on_cluster(scheduler, asked, jobs))
+
+
 def _run(
     registry: Registry,
     chosen: Sequence[Claim],
@@ -210,6 +235,8 @@ def _run(
     from claims.results import Recorder, previous_seconds, read_results
     from claims.results.provenance import kept_claims, resumed, run_header, settled
     from claims.results.recorded import Recorded
+    from claims.running.crew import CrewLost
+    from claims.running.here import cores
     from claims.running.many import run_claims
     from claims.terminal.kernel import kernel_line
     from claims.terminal.progress import RunProgress
@@ -250,9 +277,10 @@ def _run(
                 on_share=progress.share,
                 expected_seconds=previous_seconds(out, header),
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, CrewLost) as end:
+        why = f", for {end}" if isinstance(end, CrewLost) else ""
         stand = f"{len(recorder.results)} claims stand in {out}"
-        console.print(Text(f"Interrupted; {stand}. Go on with --resume."), soft_wrap=True)
+        console.print(Text(f"Interrupted{why}; {stand}. Go on with --resume."), soft_wrap=True)
         return INTERRUPTED
     results = recorder.finish()
     claims = [results[claim.id] for claim in chosen]
@@ -260,7 +288,7 @@ def _run(
     for claim in claims:
         if not claim.as_expected:
             console.print(Text("\n".join(surprise(claim)) + "\n"))
-    report = _report(console, out, crew.jobs)
+    report = _report(console, out, min(crew.jobs, cores()))
     console.print(f"{counts(claims)}; {time.perf_counter() - start:.1f} s")
     console.print(Text(f"Report: {report}"), soft_wrap=True)
     return 0 if all(claim.as_expected for claim in claims) else 1

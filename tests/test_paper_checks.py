@@ -364,8 +364,8 @@ def test_help_and_cheap_usage_errors_import_nothing_heavy() -> None:
 def test_help_is_complete() -> None:
     output = call("--help").output
     for said in ("--only", "--paper", "--tier", "--seed", "--jobs", "--out", "--resume",
-                 "--subject", "--device", "--dtype", "VACUOUS", "Examples:", "Exit status",
-                 "list", "show"):  # fmt: skip
+                 "--subject", "--device", "--dtype", "--scheduler", "VACUOUS", "Examples:",
+                 "Exit status", "list", "show"):  # fmt: skip
         assert said in output
 
 

@@ -49,9 +49,14 @@ class Crew(Protocol):
         remarks: what there is to say of it before a run.
     """
 
-    jobs: int
-    gpus: Sequence[str]
-    remarks: Sequence[str]
+    @property
+    def jobs(self) -> int: ...
+
+    @property
+    def gpus(self) -> Sequence[str]: ...
+
+    @property
+    def remarks(self) -> Sequence[str]: ...
 
     def run(self, claims: Sequence[Claim], asked: Asked) -> Generator[News, None, None]:
         """Run claims, the first ones first, and tell how they go. What runs ends with it.

@@ -57,7 +57,7 @@ class Lane:
             self._process.join()
             self.alive = False
             ending = f"the worker process died ({_ending(self._process.exitcode)})"
-            return error(ending, time.perf_counter() - self._began)
+            return in_error(ending, time.perf_counter() - self._began)
         return answer
 
     def stop(self) -> None:
@@ -82,7 +82,7 @@ def standing_lanes(count: int, registry: str, gpus: int = 0) -> Iterator[list[La
             lane.stop()
 
 
-def error(reason: str, seconds: float) -> Fields:
+def in_error(reason: str, seconds: float) -> Fields:
     """Of a claim that could not say itself what became of it."""
     return {
         "verdict": Verdict.ERROR,
