@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import tempfile
@@ -19,12 +20,21 @@ from claims.registry import Claim
 from claims.results import Outcome
 from claims.running.crew import Asked, CrewLost, News
 from claims.running.lanes import in_error
-from claims.running.on_worker import can_write, load_here, run_there, surroundings, unlike
+from claims.running.on_worker import (
+    can_write,
+    end_lanes,
+    load_here,
+    run_there,
+    surroundings,
+    unlike,
+)
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = 5.0
+# Of its surroundings, what has to be as here.
+OF_SCHEDULER = ("python", "dask", "distributed", "code")
 
 
 class Cluster:
@@ -46,26 +56,27 @@ class Cluster:
         self._client, self._most, self._shared = client, jobs or math.inf, shared
         self.jobs, self.gpus = jobs or threads, gpus
         apart = "Its workers cannot write to the results here: parts of a claim are not kept."
-        self.remarks = [f"Cluster of {threads} threads.", *([] if shared else [apart])]
+        size = f"{threads} thread{'' if threads == 1 else 's'}"
+        self.remarks = [f"Cluster of {size}.", *([] if shared else [apart])]
 
     def run(self, claims: Sequence[Claim], asked: Asked) -> Generator[News, None, None]:
         """As for :meth:`claims.running.crew.Crew.run`."""
-        client, topic = self._client, f"paper_checks-{uuid4().hex}"
+        client, name = self._client, f"paper_checks-{uuid4().hex}"
         store = asked.store.absolute() if asked.store is not None and self._shared else None
         processes = 1 if self.gpus else max(1, self.jobs // max(1, len(claims)))
-        rest = replace(asked, store=store), processes, surroundings(), topic
+        rest = replace(asked, store=store), processes, surroundings(), name
         named, waiting = {claim.id: claim for claim in claims}, deque(claims)
         began: dict[str, float] = {}
         running: dict[str, Future] = {}
         # What comes from the cluster comes in threads of its client.
         news: SimpleQueue[Any] = SimpleQueue()
-        client.subscribe_topic(topic, lambda event: news.put(event[1]))
+        client.subscribe_topic(name, lambda event: news.put(event[1]))
         try:
             while waiting or running:
                 while waiting and len(running) < self._most:
                     claim = waiting.popleft()
                     # One name for all, so that the scheduler hands them out as workers get free.
-                    key = topic, claim.id
+                    key = name, claim.id
                     running[claim.id] = client.submit(run_there, claim.id, *rest, key=key)
                     running[claim.id].add_done_callback(news.put)
                 told = news.get()
@@ -85,8 +96,9 @@ class Cluster:
                 yield claim, Outcome(claim=claim, **fields)
         finally:
             if client.status == "running":
-                client.unsubscribe_topic(topic)
+                client.unsubscribe_topic(name)
                 client.cancel(list(running.values()), force=True)
+                client.run(end_lanes, name, on_error="ignore")
 
     def _fields(self, future: Future, seconds: float) -> dict[str, Any]:
         """What came of a claim. Raises CrewLost where the cluster forgot it."""
@@ -128,19 +140,18 @@ def on_cluster(address: str, asked: Asked, jobs: int | None = None) -> Iterator[
 def _connected(address: str) -> Client:
     try:
         from distributed import Client
-        from distributed.comm.addressing import get_address_host_port
     except ImportError as missing:
         raise ValueError(
             f"a cluster needs dask ({missing}): pip install 'paper-checks[cluster]'"
         ) from missing
     try:
-        # A client that is given no address at all takes its time to end.
-        get_address_host_port(address)
+        asyncio.run(_knock(address))
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as refused:
+    except (OSError, ValueError, TypeError, MemoryError) as refused:
+        why = str(refused) or "what listens there does not answer as a scheduler does"
         raise ValueError(
-            f"no scheduler at {address!r}: {refused}; give the address that `dask scheduler` "
-            "prints, or scheduler_address of a cluster, and see that this machine reaches it"
+            f"no scheduler at {address!r}: {why}; give the address that `dask scheduler` prints, "
+            "or scheduler_address of a cluster, and see that this machine reaches it"
         ) from refused
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
@@ -152,18 +163,33 @@ def _connected(address: str) -> Client:
     return client
 
 
+async def _knock(address: str) -> None:
+    """A client would wait without end for an answer of what is no scheduler.
+
+    It would take the first bytes of another protocol for a length, of any size.
+    """
+    from distributed import Security, connect
+
+    options = Security().get_connection_args("client")
+    knocking = connect(address, timeout=CONNECT_SECONDS, **options)
+    comm = await asyncio.wait_for(knocking, CONNECT_SECONDS + 1)
+    await comm.close()
+
+
 def _require_same(client: Client) -> None:
-    """The scheduler speaks as this machine does, and all workers compute as it does."""
-    versions: Any = client.get_versions()
-    packages, here = versions["scheduler"]["packages"], surroundings()
-    wire = {name: here[name] for name in ("dask", "distributed")}
-    differing = unlike({name: str(packages.get(name)) for name in wire}, wire)
-    if differing:
-        raise ValueError(f"the scheduler has {differing}; install the same there")
-    found = _on_each(client, "cannot load this code, which has to be installed there", surroundings)
-    for worker, there in found.items():
-        if differing := unlike(there, here):
-            raise ValueError(f"the worker {worker} has {differing}; install the same there")
+    """Workers compute as this machine does, and the scheduler reads what it hands on to them."""
+    failing = "cannot load this code, which has to be installed there"
+    found = _on_each(client, failing, surroundings)
+    try:
+        scheduler = client.run_on_scheduler(surroundings)
+    except Exception as raised:
+        raise ValueError(f"the scheduler {failing}: {raised}") from raised
+    there = {f"the worker {worker}": each for worker, each in found.items()}
+    there["the scheduler"] = {name: scheduler.get(name) for name in OF_SCHEDULER}
+    here = surroundings()
+    for who, its in there.items():
+        if differing := unlike(its, {name: here.get(name) for name in its}):
+            raise ValueError(f"{who} has {differing}; install the same there, and start it anew")
 
 
 def _loaded(client: Client, asked: Asked) -> Mapping[str, tuple[str, ...]]:

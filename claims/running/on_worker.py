@@ -2,7 +2,7 @@
 
 No claim runs in the worker's own process, which loads no torch. So neither its threads nor what
 else it has run matter to the numbers, a claim that dies takes its lane alone, and one that is
-called off ends at once.
+called off ends at once. Lanes go on with the next claim, as they do where there is no cluster.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from claims.results.provenance import versions
 from claims.running.crew import Asked
 from claims.running.gpus import gpu_names
 from claims.running.lanes import Fields, Lane
+from claims.running.resting import RestingLanes
 from claims.selection import load_registry
 from simulate.fingerprint import source_digest
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from distributed import Worker
 
 ROOMS = ("geometry", "flows", "simulate", "claims")
+# The worker's own process keeps what it has loaded, and its lanes load what there is by then.
+LOADED = source_digest(ROOMS)
+RESTING = RestingLanes()
 # How soon a claim that nobody waits for any more ends.
 BEAT_SECONDS = 0.5
 # Shares of a claim's work are told by steps of this size: they all pass through the scheduler.
@@ -42,10 +46,11 @@ class NotAsked(Exception):
 def surroundings() -> dict[str, str]:
     """What the numbers of claims that run here hang on, by name: versions, and our code."""
     wire = {name: version(name) for name in ("dask", "distributed")}
-    return versions() | wire | {"code": source_digest(ROOMS)[:12]}
+    code = LOADED[:12] if source_digest(ROOMS) == LOADED else "that changed since it was loaded"
+    return versions() | wire | {"code": code}
 
 
-def unlike(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+def unlike(there: Mapping[str, str | None], here: Mapping[str, str | None]) -> str:
     """In what surroundings differ, in words; nothing where they are the same."""
     return ", ".join(
         f"{name} {there.get(name)} (here {here.get(name)})"
@@ -83,42 +88,58 @@ def can_write(mark: Path) -> bool:
 
 
 def run_there(
-    claim: str, asked: Asked, processes: int, expected: Mapping[str, str], topic: str
+    claim: str, asked: Asked, processes: int, expected: Mapping[str, str], run: str
 ) -> Fields:
     """Run the claim with this id as a task of Dask; what comes of it, all but the claim itself.
 
-    Under ``topic`` it is told that the claim begins, and which share of it is done. It has at most
-    as many ``processes`` as the worker has threads.
+    As an event of the ``run`` it is told that the claim begins, and which share of it is done. It
+    has at most as many ``processes`` as the worker has threads.
 
     Raises NotAsked where the surroundings are not those that are expected, as they may be of a
     worker that came late, and where the claim is called off.
     """
-    from distributed import get_worker
 
     differing = unlike(surroundings(), expected)
     if differing:
         raise NotAsked(f"this worker has {differing}")
     _may_have_children()
+    with _gpu(asked.place.device) as gpu:
+        lane = RESTING.take(run, gpu) or Lane(asked.registry, asked.subject, gpu)
+        try:
+            fields = _run_in(lane, claim, asked, processes, run)
+        except BaseException:
+            lane.stop()
+            raise
+        if lane.alive:
+            RESTING.rest(lane, run)
+        else:
+            lane.stop()
+    return fields
+
+
+def end_lanes(run: str) -> None:
+    """The run is over: nothing of it is to be left on this worker."""
+    RESTING.end(run)
+
+
+def _run_in(lane: Lane, claim: str, asked: Asked, processes: int, run: str) -> Fields:
+    from distributed import get_worker
+
     worker = get_worker()
     key, told = worker.get_current_task(), 0.0
-    with _gpu(asked.place.device) as gpu:
-        lane = Lane(asked.registry, asked.subject, gpu)
-        try:
-            lane.start(claim, asked, min(processes, worker.state.nthreads))
-            worker.log_event(topic, {"claim": claim, "share": None})
-            while True:
-                answered = lane.connection.poll(BEAT_SECONDS)
-                _require_wanted(worker, key)
-                if not answered:
-                    continue
-                answer = lane.answer()
-                if not isinstance(answer, float):
-                    return answer
-                if answer >= told + STEP:
-                    told = answer
-                    worker.log_event(topic, {"claim": claim, "share": told})
-        finally:
-            lane.stop()
+    lane.start(claim, asked, min(processes, worker.state.nthreads))
+    worker.log_event(run, {"claim": claim, "share": None})
+    while True:
+        answered = lane.connection.poll(BEAT_SECONDS)
+        _require_wanted(worker, key)
+        if not answered:
+            continue
+        answer = lane.answer()
+        if not isinstance(answer, float):
+            return answer
+        if answer >= told + STEP:
+            told = answer
+            worker.log_event(run, {"claim": claim, "share": told})
 
 
 def _require_wanted(worker: Worker, key: Any) -> None:

@@ -90,7 +90,7 @@ def long_work(setting: Setting) -> Evidence:
     kept = 0
     if means.store is not None:
         kept = len(list(means.store.glob("*.part")))
-        means.store.mkdir(exist_ok=True)
+        means.store.mkdir(parents=True, exist_ok=True)
         (means.store / f"{kept}.part").touch()
     ends = {1}
     if means.processes > 1:
