@@ -59,7 +59,7 @@ Examples:
   python paper_checks.py --tier full --jobs 8        tighter statistics, eight processes
   python paper_checks.py --resume                    go on with a run that was stopped
   python paper_checks.py --tier paper --device cuda  the claims that can run on a GPU, on it
-  python paper_checks.py --scheduler tcp://host:8786 on the workers of a Dask cluster
+  python paper_checks.py --scheduler tcp://hub:8786  on the workers of a Dask cluster
   python paper_checks.py --subject torch.optim:Adam  which statements another optimiser satisfies
   python paper_checks.py list                        what can be run
   python paper_checks.py show usg.equal-rate         one claim: statement, derivation, evidence
