@@ -5,33 +5,38 @@ Nothing heavy is imported until it is needed, so that ``--help`` and wrong usage
 
 from __future__ import annotations
 
-import difflib
-import io
-import os
 import shlex
 import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from claims.terminal.console import WIDTH, standard_console
+from claims.terminal.usage import (
+    is_default,
+    refuse,
+    refuse_options_before,
+    require_known,
+    require_writable,
+    usage_errors,
+)
+
 if TYPE_CHECKING:
-    from claims.registry import Claim, Place, Registry
-    from claims.running.lanes import Lane
+    from claims.registry import Claim, Registry
+    from claims.running.crew import Asked, Crew
 
 # The module whose REGISTRY holds the claims; workers import it by this name.
 REGISTRY_MODULE = "claims"
 TIERS = ("quick", "full", "paper")
 DEVICES = ("cpu", "cuda")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-WIDTH = 100
 INTERRUPTED = 130
 
 HELP = """Run the statements of papers on spectral optimisers, and say whether they hold.
@@ -54,13 +59,14 @@ Examples:
   python paper_checks.py --tier full --jobs 8        tighter statistics, eight processes
   python paper_checks.py --resume                    go on with a run that was stopped
   python paper_checks.py --tier paper --device cuda  the claims that can run on a GPU, on it
+  python paper_checks.py --scheduler tcp://hub:8786  on the workers of a Dask cluster
   python paper_checks.py --subject torch.optim:Adam  which statements another optimiser satisfies
   python paper_checks.py list                        what can be run
   python paper_checks.py show usg.equal-rate         one claim: statement, derivation, evidence
 
 \b
 Exit status: 0 every verdict is the expected one (a skipped claim contradicts nothing),
-1 some verdict is not, 2 wrong usage, 130 interrupted.
+1 some verdict is not, 2 wrong usage, 130 interrupted, by Ctrl-C or for want of a cluster.
 """
 
 app = typer.Typer(
@@ -91,7 +97,18 @@ def run(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", metavar="N", help="Processes.  [default: number of cores, of GPUs on cuda]"
+            "--jobs",
+            metavar="N",
+            help="Claims at once.  [default: number of cores, of GPUs on cuda, of a cluster's "
+            "threads]",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Of a Dask cluster, whose workers run the claims instead of this machine.",
         ),
     ] = None,
     device: Annotated[
@@ -127,29 +144,28 @@ def run(
 ) -> None:
     """Run claims, unless a subcommand was asked for."""
     if context.invoked_subcommand is not None:
-        _refuse_options_before(context)
+        refuse_options_before(context)
         return
-    _require_known("tier", tier, TIERS)
-    _require_known("device", device, DEVICES)
+    require_known("tier", tier, TIERS)
+    require_known("device", device, DEVICES)
     if dtype is not None:
-        _require_known("dtype", dtype, DTYPES)
+        require_known("dtype", dtype, DTYPES)
     if jobs is not None and jobs < 1:
-        _usage(f"expected at least 1, got {jobs}", "--jobs")
-    source = context.get_parameter_source("out")
-    if subject is not None and source is not None and source.name == "DEFAULT":
+        refuse(f"expected at least 1, got {jobs}", "--jobs")
+    if subject is not None and is_default(context, "out"):
         # The papers' own results stay what they are.
         out = out / subject.replace(":", ".")
-    _require_writable(out)
-    gpus = _gpus(device)
-    jobs = jobs or len(gpus) or _cores()
-    whole = not (only or paper or subject or resume)
+    require_writable(out)
     from claims.registry import Place
-    from claims.running.lanes import standing_lanes
+    from claims.running.crew import Asked
 
-    place = Place(device, dtype)
-    # Of all claims: workers load them while this process does.
-    with standing_lanes(jobs if whole else 0, REGISTRY_MODULE, len(gpus)) as lanes:
-        code = _run(only or [], paper, tier, seed, jobs, subject, out, resume, place, gpus, lanes)
+    asked = Asked(tier, seed, REGISTRY_MODULE, subject, Place(device, dtype), out / "cells")
+    whole = not (only or paper or subject or resume)
+    # All claims are loaded by workers while this process does; a choice of them comes first.
+    chosen = None if whole else _chosen(asked, only or [], paper)
+    with ExitStack() as until:
+        crew = _crew(until, scheduler, asked, jobs, standing=whole)
+        code = _run(*(chosen or _chosen(asked)), asked, crew, out, resume)
     raise typer.Exit(code)
 
 
@@ -166,7 +182,7 @@ def list_claims(paper: Paper = None) -> None:
     table.add_column("expected", width=8)
     for claim in _select(_registry(), [], paper):
         table.add_row(Text(claim.id), Text(claim.title), claim.source, claim.expected)
-    _console().print(table)
+    standard_console().print(table)
 
 
 @app.command("show")
@@ -175,12 +191,12 @@ def show(claim: Annotated[str, typer.Argument(metavar="CLAIM")], out: Out = Path
     from claims.results import read_results
     from claims.terminal.description import describe
 
-    console, registry = _console(), _registry()
-    with _usage_errors("CLAIM"):
+    console, registry = standard_console(), _registry()
+    with usage_errors("CLAIM"):
         declared = registry[claim]
     last = None
     if (out / "results.json").exists():
-        with _usage_errors("--out"):
+        with usage_errors("--out"):
             results = read_results(out)
         last = results if claim in results else None
     where = f"{out} holds no run of it"
@@ -193,36 +209,48 @@ def main() -> None:
     app(prog_name="paper-checks")
 
 
+def _crew(
+    until: ExitStack, scheduler: str | None, asked: Asked, jobs: int | None, standing: bool
+) -> Crew:
+    """Who is to run the claims; all that is done after is the same."""
+    if scheduler is None:
+        from claims.running.here import on_this_machine
+
+        with usage_errors("--device"):
+            return until.enter_context(on_this_machine(asked, jobs, standing=standing))
+    from claims.running.cluster import on_cluster
+
+    with usage_errors("--scheduler"):
+        return until.enter_context(on_cluster(scheduler, asked, jobs))
+
+
 def _run(
-    only: list[str],
-    paper: str | None,
-    tier: str,
-    seed: int,
-    jobs: int,
-    subject: str | None,
+    registry: Registry,
+    chosen: Sequence[Claim],
+    asked: Asked,
+    crew: Crew,
     out: Path,
     resume: bool,
-    place: Place,
-    gpus: Sequence[str],
-    lanes: Sequence[Lane],
 ) -> int:
-    from claims.results import Recorder, read_results
+    from claims.results import Recorder, previous_seconds, read_results
     from claims.results.provenance import kept_claims, resumed, run_header, settled
     from claims.results.recorded import Recorded
+    from claims.running.crew import CrewLost
+    from claims.running.here import cores
     from claims.running.many import run_claims
     from claims.terminal.kernel import kernel_line
     from claims.terminal.progress import RunProgress
     from claims.terminal.verdict_table import counts, surprise, verdict_table
 
-    console, start = _console(), time.perf_counter()
-    registry = _registry() if subject is None else _about(subject, console)
-    chosen = _select(registry, only, paper)
+    console, start = standard_console(), time.perf_counter()
     order = [claim.id for claim in registry]
     command = shlex.join(["paper_checks.py", *sys.argv[1:]])
-    header = run_header(tier, seed, jobs, command, subject, place, gpus)
+    header = run_header(
+        asked.tier, asked.seed, crew.jobs, command, asked.subject, asked.place, crew.gpus
+    )
     kept: tuple[Recorded, ...] = ()
     if resume and (out / "results.json").exists():
-        with _usage_errors("--resume", "; without it the run begins anew"):
+        with usage_errors("--resume", "; without it the run begins anew"):
             previous = read_results(out)
             header = resumed(header, previous)
             kept = kept_claims(previous, order)
@@ -233,32 +261,26 @@ def _run(
     rest = [claim for claim in chosen if claim.id not in done]
     if resume:
         console.print(f"Resuming: {len(chosen) - len(rest)} of {len(chosen)} claims are recorded.")
-    console.print(Text(kernel_line()), soft_wrap=True)
-    cells = out / "cells"
-    if not resume:
-        shutil.rmtree(cells, ignore_errors=True)
+    for line in (*crew.remarks, kernel_line()):
+        console.print(Text(line), soft_wrap=True)
+    if asked.store is not None and not resume:
+        shutil.rmtree(asked.store, ignore_errors=True)
     recorder = Recorder(out, header, order, kept)
     try:
         with RunProgress(console, len(rest)) as progress:
             run_claims(
                 rest,
-                tier,
-                seed,
-                jobs,
+                asked,
+                crew,
                 lambda outcome: progress.done(recorder.record(outcome)),
                 on_start=progress.started,
                 on_share=progress.share,
-                registry=REGISTRY_MODULE,
-                expected_seconds=_previous_seconds(out, header),
-                store=cells,
-                subject=subject,
-                standing=lanes,
-                place=place,
-                gpus=len(gpus),
+                expected_seconds=previous_seconds(out, header),
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, CrewLost) as end:
+        why = f", for {end}" if isinstance(end, CrewLost) else ""
         stand = f"{len(recorder.results)} claims stand in {out}"
-        console.print(Text(f"Interrupted; {stand}. Go on with --resume."), soft_wrap=True)
+        console.print(Text(f"Interrupted{why}; {stand}. Go on with --resume."), soft_wrap=True)
         return INTERRUPTED
     results = recorder.finish()
     claims = [results[claim.id] for claim in chosen]
@@ -266,7 +288,7 @@ def _run(
     for claim in claims:
         if not claim.as_expected:
             console.print(Text("\n".join(surprise(claim)) + "\n"))
-    report = _report(console, out, jobs)
+    report = _report(console, out, min(crew.jobs, cores()))
     console.print(f"{counts(claims)}; {time.perf_counter() - start:.1f} s")
     console.print(Text(f"Report: {report}"), soft_wrap=True)
     return 0 if all(claim.as_expected for claim in claims) else 1
@@ -285,100 +307,34 @@ def _registry() -> Registry:
     return load_registry(REGISTRY_MODULE)
 
 
-def _about(subject: str, console: Console) -> Registry:
+def _chosen(
+    asked: Asked, only: Sequence[str] = (), paper: str | None = None
+) -> tuple[Registry, tuple[Claim, ...]]:
+    """The claims that can be asked at all, and those of them that are meant."""
+    registry = _registry() if asked.subject is None else _about(asked.subject)
+    return registry, _select(registry, only, paper)
+
+
+def _about(subject: str) -> Registry:
     """The claims that can be asked of the optimiser under test."""
     from claims.subject import about, load_subject
 
-    with _usage_errors("--subject"):
+    with usage_errors("--subject"):
         loaded = load_subject(subject)
     registry = about(loaded, _registry())
     origin = f" ({loaded.origin})" if loaded.origin else ""
     told = f"Under test: {subject}{origin}, of {loaded.takes}; {len(registry)} claims are about it."
-    console.print(Text(told), soft_wrap=True)
+    standard_console().print(Text(told), soft_wrap=True)
     return registry
 
 
-def _select(registry: Registry, only: list[str], paper: str | None) -> tuple[Claim, ...]:
+def _select(registry: Registry, only: Sequence[str], paper: str | None) -> tuple[Claim, ...]:
     from claims.selection import select
 
-    with _usage_errors("--paper"):
+    with usage_errors("--paper"):
         select(registry, [], paper)
-    with _usage_errors("--only"):
+    with usage_errors("--only"):
         return select(registry, only, paper)
-
-
-def _previous_seconds(out: Path, header: dict[str, Any]) -> dict[str, float]:
-    """How long claims took the last time, to start the longest first."""
-    from claims.results import ResultsError, read_results
-    from claims.results.provenance import kind
-
-    try:
-        previous = read_results(out)
-    except ResultsError:
-        return {}  # only the order hangs on it; the file is about to be replaced
-    if kind(previous.run) != kind(header):
-        return {}
-    return {claim.id: claim.seconds for claim in previous}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _gpus(device: str) -> tuple[str, ...]:
-    if device == "cpu":
-        return ()
-    from claims.running.gpus import gpu_names
-
-    with _usage_errors("--device"):
-        return gpu_names(device)
-
-
-def _console() -> Console:
-    """Up to 100 columns; plain where the output is no terminal or knows no Unicode."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    console = Console(highlight=False)
-    width = min(console.width, WIDTH) if console.is_terminal else WIDTH
-    return Console(highlight=False, markup=False, width=width)
-
-
-def _require_writable(out: Path) -> None:
-    """Find out before anything runs, and without leaving a folder behind."""
-    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        _usage(f"{str(out)!r} cannot be written: {error.strerror}", "--out")
-
-
-def _refuse_options_before(context: typer.Context) -> None:
-    command = context.invoked_subcommand
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name != "DEFAULT":
-            _usage(f"goes with a run; write options of {command!r} after it", f"--{name}")
-
-
-def _require_known(kind: str, given: str, known: Sequence[str]) -> None:
-    if given not in known:
-        nearest = difflib.get_close_matches(given, known, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        _usage(f"unknown {kind} {given!r}; expected one of {', '.join(known)}{hint}", f"--{kind}")
-
-
-def _usage(message: str, option: str) -> NoReturn:
-    raise typer.BadParameter(message, param_hint=option)
-
-
-@contextmanager
-def _usage_errors(option: str, advice: str = "") -> Iterator[None]:
-    """A ValueError in here is the user's: exit 2 with its message."""
-    try:
-        yield
-    except ValueError as error:
-        _usage(f"{error}{advice}", option)
 
 
 if __name__ == "__main__":

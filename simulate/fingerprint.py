@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 ROOMS = ("geometry", "simulate")
 
@@ -22,9 +20,14 @@ def fingerprint() -> str:
     What was computed under another fingerprint is not gone on with: a mended optimiser has other
     numbers under the same name.
     """
-    root = Path(__file__).parent.parent
-    digest = hashlib.sha256(f"torch {torch.__version__} numpy {np.__version__}".encode())
-    for room in ROOMS:
+    made = f"torch {version('torch')} numpy {version('numpy')} {source_digest(ROOMS)}"
+    return hashlib.sha256(made.encode()).hexdigest()
+
+
+def source_digest(rooms: Iterable[str]) -> str:
+    """SHA-256 of the source of rooms of this house, as it lies on the disk now."""
+    root, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for room in rooms:
         for path in sorted((root / room).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

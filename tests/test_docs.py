@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from geometry.flops import low_rank_msign_flops, orthogonalize_flops
 from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
 from geometry.polar import msign
 from simulate.optimizers.rate_adjustment import RATE_ADJUSTMENTS
+from simulate.sweep import sweep
 from simulate.tasks.equivariance import OBJECTIONS
 
 ROOT = Path(__file__).parent.parent
@@ -230,6 +232,16 @@ def test_the_sweep_example_tunes_every_line(capsys: pytest.CaptureFixture[str]) 
     assert [curve.line.architecture.rank for curve in curves] == [2, 4, 2, 4]
     assert all(curve.losses.shape == (len(curve.rates), 6) for curve in curves)
     assert capsys.readouterr().out.count("LoRA-Muon") == 2
+
+
+def test_the_sweep_on_a_cluster_comes_to_what_it_comes_to_here() -> None:
+    pytest.importorskip("distributed")
+    (example,) = blocks(ROOT / "docs" / "clusters.md", "python")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(example, "clusters", "exec"), names)
+    for there, here in zip(names["curves"], sweep(*names["asked"]), strict=True):
+        assert there.losses.shape == (3, 2)
+        assert np.array_equal(there.losses, here.losses)
 
 
 def test_the_optimisers_of_the_example_are_judged(

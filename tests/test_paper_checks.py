@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 import paper_checks
-from claims.registry import DEVICES, DTYPES, TIERS
-from claims.results import Outcome, read_results
+from claims.registry import DEVICES, DTYPES, TIERS, Claim
+from claims.results import read_results
+from claims.running import here
+from claims.running.crew import Asked, News
+from claims.running.one import run_claim
 from tests.claims import fakes
 from tests.claims.test_results import edit
 
@@ -31,34 +35,27 @@ def _fake_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper_checks, "REGISTRY_MODULE", FAKES)
 
 
+class InProcess:
+    """A crew that runs claims in this process: workers have tests of their own."""
+
+    jobs, gpus, remarks = 1, (), ()
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    def run(self, claims: Sequence[Claim], asked: Asked) -> Generator[News, None, None]:
+        for claim in claims:
+            self.ran.append(claim.id)
+            yield claim, None
+            yield claim, run_claim(claim, asked.tier, asked.seed, place=asked.place)
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Claims run in this process, and which ones did: the workers have tests of their own."""
-    from claims.running import many, one
-
-    ran: list[str] = []
-
-    def run_claims(
-        claims: Any,
-        tier: str,
-        seed: int,
-        jobs: int,
-        on_outcome: Any,
-        *,
-        on_start: Any,
-        place: Any,
-        **_: Any,
-    ) -> tuple[Outcome, ...]:
-        outcomes = []
-        for claim in claims:
-            on_start(claim)
-            ran.append(claim.id)
-            outcomes.append(one.run_claim(claim, tier, seed, place=place))
-            on_outcome(outcomes[-1])
-        return tuple(outcomes)
-
-    monkeypatch.setattr(many, "run_claims", run_claims)
-    return ran
+    """Claims run in this process, and which ones did."""
+    crew = InProcess()
+    monkeypatch.setattr(here, "on_this_machine", lambda *_, **__: nullcontext(crew))
+    return crew.ran
 
 
 def call(*arguments: object) -> Result:
@@ -370,8 +367,8 @@ def test_help_and_cheap_usage_errors_import_nothing_heavy() -> None:
 def test_help_is_complete() -> None:
     output = call("--help").output
     for said in ("--only", "--paper", "--tier", "--seed", "--jobs", "--out", "--resume",
-                 "--subject", "--device", "--dtype", "VACUOUS", "Examples:", "Exit status",
-                 "list", "show"):  # fmt: skip
+                 "--subject", "--device", "--dtype", "--scheduler", "VACUOUS", "Examples:",
+                 "Exit status", "list", "show"):  # fmt: skip
         assert said in output
 
 

@@ -2,7 +2,7 @@
 
 from claims.results.provenance import OWN, place_of
 from claims.results.recorded import Earlier, Outcome, Recorded, RecordedControl, Results
-from claims.results.recorder import Recorder, read_results
+from claims.results.recorder import Recorder, previous_seconds, read_results
 from claims.results.strict_json import ResultsError
 from simulate.atomic import write_atomically
 
@@ -16,6 +16,7 @@ __all__ = [
     "Results",
     "ResultsError",
     "place_of",
+    "previous_seconds",
     "read_results",
     "write_atomically",
 ]

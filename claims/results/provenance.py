@@ -46,11 +46,16 @@ def run_header(
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "versions": versions(),
         "device": place.device,
         "dtype": place.dtype or OWN,
         "jobs": jobs,
     } | {name: value for name, value in optional.items() if value is not None}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers may depend on, by name."""
+    return {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES}
 
 
 def resumed(header: dict[str, Any], previous: Results) -> dict[str, Any]:

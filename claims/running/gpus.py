@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 
 def gpu_names(device: str) -> tuple[str, ...]:
     """Of the GPUs that a run on this device has; none on the CPU.
@@ -12,6 +10,9 @@ def gpu_names(device: str) -> tuple[str, ...]:
     """
     if device == "cpu":
         return ()
+    # It takes its time to load, and on the CPU only the workers need it.
+    import torch
+
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without it"
         raise ValueError(

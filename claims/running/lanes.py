@@ -9,28 +9,29 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
-from claims.registry import HERE, Claim, Place
-from claims.results.recorded import Outcome
+from claims.registry import Verdict
+from claims.running.crew import Asked
 from claims.running.worker import serve
 
-
-class LaneDied(Exception):
-    """The worker process ended without an answer."""
+# Of an outcome, by name, all but the claim.
+Fields = dict[str, Any]
 
 
 class Lane:
     """A worker process. ``connection`` becomes readable when it has an answer, or has died.
 
     ``gpu`` is the number of the one that it computes on, among those that this process sees.
+    ``alive`` is false once it was found dead.
     """
 
     def __init__(self, registry: str, subject: str | None = None, gpu: int | None = None) -> None:
-        self.gpu = gpu
+        self.gpu, self.alive = gpu, True
+        self._began = 0.0
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         # No daemon, for those may have no processes of their own. It ends with this process anyway.
@@ -38,31 +39,26 @@ class Lane:
         self._process.start()
         theirs.close()
 
-    def start(
-        self,
-        claim: Claim,
-        tier: str,
-        seed: int,
-        store: Path | None = None,
-        processes: int = 1,
-        place: Place = HERE,
-    ) -> None:
-        """Have ``claim`` run. Only its id travels: functions need not pickle."""
+    def start(self, claim: str, asked: Asked, processes: int = 1) -> None:
+        """Have the claim with this id run, in so many processes if it wants them."""
+        self._began = time.perf_counter()
         # A process that died while it was idle is found out, like any other, in ``answer``.
         with suppress(BrokenPipeError):
-            self.connection.send((claim.id, tier, seed, store, processes, place))
+            self.connection.send((claim, asked, processes))
 
-    def answer(self, claim: Claim) -> Outcome | float:
-        """What came of ``claim``, or the share of it that is done.
+    def answer(self) -> Fields | float:
+        """What came of the claim, or the share of it that is done.
 
-        Raises LaneDied with the way the process ended.
+        Where the process died the claim ends in ERROR, with the way it did.
         """
         try:
-            fields: dict[str, Any] | float = self.connection.recv()
+            answer: Fields | float = self.connection.recv()
         except (EOFError, OSError):
             self._process.join()
-            raise LaneDied(_ending(self._process.exitcode)) from None
-        return fields if isinstance(fields, float) else Outcome(claim=claim, **fields)
+            self.alive = False
+            ending = f"the worker process died ({_ending(self._process.exitcode)})"
+            return in_error(ending, time.perf_counter() - self._began)
+        return answer
 
     def stop(self) -> None:
         """End the process, whatever it is doing; a lane that was stopped stays so."""
@@ -75,8 +71,7 @@ class Lane:
 def standing_lanes(count: int, registry: str, gpus: int = 0) -> Iterator[list[Lane]]:
     """Lanes that load the registry while the caller does, instead of after it.
 
-    :func:`claims.running.many.run_claims` takes what it needs of them; all end with the block.
-    ``gpus`` are shared out among them.
+    They end with the block. ``gpus`` are shared out among them.
     """
     lanes: list[Lane] = []
     try:
@@ -85,6 +80,18 @@ def standing_lanes(count: int, registry: str, gpus: int = 0) -> Iterator[list[La
     finally:
         for lane in lanes:
             lane.stop()
+
+
+def in_error(reason: str, seconds: float) -> Fields:
+    """Of a claim that could not say itself what became of it."""
+    return {
+        "verdict": Verdict.ERROR,
+        "reason": reason,
+        "evidence": None,
+        "controls": {},
+        "seconds": seconds,
+        "traceback": None,
+    }
 
 
 def _ending(exit_code: int | None) -> str:

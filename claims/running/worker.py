@@ -45,13 +45,12 @@ def serve(
     tested = None if subject is None else load_subject(subject)
     while True:
         try:
-            identifier, tier, seed, store, processes, place = connection.recv()
+            identifier, asked, processes = connection.recv()
         except (EOFError, OSError):
             return
-        means = Means(store, processes, connection.send)
-        fields = dict(vars(run_claim(claims[identifier], tier, seed, means, tested, place)))
-        del fields["claim"]
-        connection.send(fields)
+        claim, means = claims[identifier], Means(asked.store, processes, connection.send)
+        outcome = run_claim(claim, asked.tier, asked.seed, means, tested, asked.place)
+        connection.send({name: what for name, what in vars(outcome).items() if name != "claim"})
 
 
 def _seeing(gpu: int) -> dict[str, str]:

@@ -90,13 +90,22 @@ def long_work(setting: Setting) -> Evidence:
     kept = 0
     if means.store is not None:
         kept = len(list(means.store.glob("*.part")))
-        means.store.mkdir(exist_ok=True)
+        means.store.mkdir(parents=True, exist_ok=True)
         (means.store / f"{kept}.part").touch()
-    with local_processes(means.processes) as processes:
-        ends = set(processes.map(abs, [1, -1]))
+    ends = {1}
+    if means.processes > 1:
+        with local_processes(means.processes) as processes:
+            ends = set(processes.map(abs, [1, -1]))
     return measured(
         1e-3 * len(ends), arrays={"processes": np.array(means.processes), "kept": np.array(kept)}
     )
+
+
+def tells_and_stays(setting: Setting) -> Evidence:
+    """Tells how far it is, and then is not done for long."""
+    setting.means.progress(0.5)
+    time.sleep(GATE_SECONDS)
+    return measured(1e-3)
 
 
 def fake(
@@ -129,6 +138,7 @@ PASSING = fake("passing", sampled)
 REFUTED = fake("refuted", always(0.0, counterexample="$x = 2$"), expected=Verdict.REFUTED)
 SKIPPED = fake("skipped", always(0.0), skip=skipped_below_paper)
 GATED = fake("gated", gated, paper="slow")
+STAYING = fake("staying", tells_and_stays, paper="slow")
 SAMPLED = [fake(f"sampled-{letter}", sampled, paper="random") for letter in "abc"]
 FAILING = fake("failing", always(0.5))
 VACUOUS = fake("vacuous", always(0.001), always(0.002))
@@ -151,6 +161,7 @@ REGISTRY = Registry(
         REFUTED,
         SKIPPED,
         GATED,
+        STAYING,
         *SAMPLED,
         FAILING,
         VACUOUS,

@@ -14,7 +14,7 @@ from claims.registry import DEVICES, HERE, Place, Setting, Verdict
 from claims.results import Recorder, read_results
 from claims.results.provenance import OtherRun, kind, resumed, run_header
 from claims.running.gpus import gpu_names
-from claims.running.many import _freest
+from claims.running.here import _freest
 from claims.running.one import run_claim
 from claims.running.worker import _seeing
 from flows import Field, MatrixFactorization, gradient_flow, spectral_flow

@@ -14,12 +14,15 @@ import torch
 
 from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
 from claims.results import Outcome
+from claims.running.crew import Asked
+from claims.running.here import Here
 from claims.running.lanes import standing_lanes
 from claims.running.many import run_claims
 from claims.running.one import run_claim
 from tests.claims import fakes
 
 FAKES = "tests.claims.fakes"
+ASKED = Asked("quick", 0, FAKES)
 EXPECTED = {
     "fake.passing": Verdict.HOLDS,
     "fake.refuted": Verdict.REFUTED,
@@ -31,8 +34,8 @@ EXPECTED = {
 }
 
 
-def run(claims: Sequence[Claim], jobs: int, seed: int = 0) -> tuple[Outcome, ...]:
-    return run_claims(claims, "quick", seed, jobs, registry=FAKES)
+def run(claims: Sequence[Claim], jobs: int) -> tuple[Outcome, ...]:
+    return run_claims(claims, ASKED, Here(jobs))
 
 
 def numbers(outcome: Outcome) -> tuple[list[float], dict[str, bytes]]:
@@ -47,11 +50,12 @@ def test_every_verdict_comes_out_and_a_dead_worker_costs_one_claim() -> None:
     recorded: list[str] = []
     started: list[str] = []
     outcomes = run_claims(
-        claims, "quick", 0, 2,
+        claims,
+        ASKED,
+        Here(2),
         lambda outcome: recorded.append(outcome.claim.id),
         on_start=lambda claim: started.append(claim.id),
-        registry=FAKES,
-    )  # fmt: skip
+    )
     assert [outcome.claim for outcome in outcomes] == claims
     assert {o.claim.id: o.verdict for o in outcomes} == EXPECTED
     assert sorted(recorded) == sorted(started) == sorted(EXPECTED)
@@ -123,20 +127,19 @@ def test_the_longest_claims_start_first_and_unknown_ones_before_them() -> None:
     started: list[str] = []
     claims = [fakes.SKIPPED, fakes.REFUTED, fakes.FAILING]
     run_claims(
-        claims, "quick", 0, 1,
+        claims,
+        ASKED,
+        Here(1),
         on_start=lambda claim: started.append(claim.id),
-        registry=FAKES,
         expected_seconds={"fake.skipped": 1.0, "fake.refuted": 5.0},
-    )  # fmt: skip
+    )
     assert started == ["fake.failing", "fake.refuted", "fake.skipped"]
 
 
 def test_where_no_run_is_known_the_claims_say_which_are_long() -> None:
     started: list[str] = []
     claims = [fakes.SKIPPED, replace(fakes.REFUTED, seconds=5.0), fakes.FAILING]
-    run_claims(
-        claims, "quick", 0, 1, on_start=lambda claim: started.append(claim.id), registry=FAKES
-    )
+    run_claims(claims, ASKED, Here(1), on_start=lambda claim: started.append(claim.id))
     assert started == ["fake.refuted", "fake.skipped", "fake.failing"]
 
 
@@ -148,7 +151,7 @@ def test_an_interruption_ends_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_claims([fakes.GATED, fakes.SKIPPED], "quick", 0, 2, interrupt, registry=FAKES)
+        run_claims([fakes.GATED, fakes.SKIPPED], ASKED, Here(2), interrupt)
     assert multiprocessing.active_children() == []
     assert time.monotonic() - start < fakes.GATE_SECONDS, "the claim in flight was waited for"
 
@@ -156,11 +159,11 @@ def test_an_interruption_ends_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_long_claim_tells_how_far_it_is_and_has_the_jobs_left_over(tmp_path: Path) -> None:
     told: list[tuple[str, float]] = []
     outcomes = run_claims(
-        [fakes.WORKING], "quick", 0, 3,
+        [fakes.WORKING],
+        replace(ASKED, store=tmp_path),
+        Here(3),
         on_share=lambda claim, share: told.append((claim.id, share)),
-        registry=FAKES,
-        store=tmp_path,
-    )  # fmt: skip
+    )
     # Check and control are halves of the whole.
     assert told == [("work.working", 0.25)]
     evidence = outcomes[0].evidence
@@ -169,7 +172,7 @@ def test_a_long_claim_tells_how_far_it_is_and_has_the_jobs_left_over(tmp_path: P
     assert evidence.arrays["kept"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["0.part"]
     # Two claims have one each.
-    two = run_claims([fakes.WORKING, fakes.PASSING], "quick", 0, 3, registry=FAKES)[0].evidence
+    two = run([fakes.WORKING, fakes.PASSING], jobs=3)[0].evidence
     assert two is not None
     assert two.arrays["processes"] == 1
 
@@ -186,11 +189,11 @@ def test_nothing_to_run_is_nothing_run() -> None:
 def test_standing_lanes_are_put_to_work_and_end() -> None:
     claims = [fakes.PASSING, fakes.REFUTED]
     with standing_lanes(2, FAKES) as standing:
-        outcomes = run_claims(claims, "quick", 0, 1, registry=FAKES, standing=standing)
+        outcomes = run_claims(claims, ASKED, Here(1, standing=standing))
         first, other = (lane._process for lane in standing)
         # What was not needed still stands.
         assert (first.is_alive(), other.is_alive()) == (False, True)
     assert not other.is_alive()
     assert [outcome.claim.id for outcome in outcomes] == [claim.id for claim in claims]
-    alone = run_claims(claims, "quick", 0, 1, registry=FAKES)
+    alone = run(claims, jobs=1)
     assert [numbers(outcome) for outcome in outcomes] == [numbers(outcome) for outcome in alone]

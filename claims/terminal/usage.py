@@ -1,0 +1,61 @@
+"""Wrong usage of the command line: exit status 2, what was given, and what was expected.
+
+Nothing heavy is imported, so that it is told at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+
+def refuse(message: str, option: str) -> NoReturn:
+    """End with the message about an option."""
+    raise typer.BadParameter(message, param_hint=option)
+
+
+@contextmanager
+def usage_errors(option: str, advice: str = "") -> Iterator[None]:
+    """A ValueError in here is the user's: exit 2 with its message."""
+    try:
+        yield
+    except ValueError as error:
+        refuse(f"{error}{advice}", option)
+
+
+def require_known(kind: str, given: str, known: Sequence[str]) -> None:
+    """Refuse a name that is not known, with the nearest one that is."""
+    if given not in known:
+        nearest = difflib.get_close_matches(given, known, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        refuse(f"unknown {kind} {given!r}; expected one of {', '.join(known)}{hint}", f"--{kind}")
+
+
+def require_writable(out: Path) -> None:
+    """Find out before anything runs, and without leaving a folder behind."""
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        refuse(f"{str(out)!r} cannot be written: {error.strerror}", "--out")
+
+
+def is_default(context: typer.Context, name: str) -> bool:
+    """Whether an option was left at its default."""
+    source = context.get_parameter_source(name)
+    return source is None or source.name == "DEFAULT"
+
+
+def refuse_options_before(context: typer.Context) -> None:
+    """Refuse options of a run before a subcommand, which would go unheard."""
+    for name in context.params:
+        if not is_default(context, name):
+            command = context.invoked_subcommand
+            refuse(f"goes with a run; write options of {command!r} after it", f"--{name}")
