@@ -24,7 +24,12 @@ STEADY, FAR, TIGHT = 3, 1500.0, 1e-6
 
 
 class ExplicitStepper:
-    """Lanes from ``start`` (L, p + q, r) at 0 to ``end``."""
+    """Lanes from ``start`` (L, p + q, r) at 0 to ``end``.
+
+    Args:
+        needed: the ascending flow times at which states within attempts are asked for; None where
+            they may be asked for at any.
+    """
 
     def __init__(
         self,
@@ -34,9 +39,10 @@ class ExplicitStepper:
         method: Method,
         tolerance: Tolerance,
         end: float,
+        needed: Tensor | None = None,
     ) -> None:
         self.field, self.coordinates, self.method = field, coordinates, method
-        self.tolerance, self.end = tolerance, end
+        self.tolerance, self.end, self.needed = tolerance, end, needed
         self.far = FAR * max(1.0, TIGHT / tolerance.rtol) ** (1 / 6)
         self.shape = start.shape[1:]
         self.t = start.new_zeros(start.shape[0])
@@ -95,7 +101,7 @@ class ExplicitStepper:
             return PlainMarcher(self.method, control, tolerance, self._velocity, y, SPAN)
         pairs = y.view(len(y), 2, self.shape[0] // 2, self.shape[1])
         return field.compiled_marcher(
-            self.coordinates, self.method, control, tolerance, pairs, SPAN
+            self.coordinates, self.method, control, tolerance, pairs, SPAN, self.needed
         )
 
     def _velocity(self, y: Tensor) -> Tensor:

@@ -119,11 +119,16 @@ class Field:
         tolerance: Tolerance,
         y: Tensor,
         most: int,
+        needed: Tensor | None,
     ) -> Marcher:
-        """Explicit steps of states like y (L, 2, d, r) by the compiled kernel."""
+        """Explicit steps of states like y (L, 2, d, r) by the compiled kernel.
+
+        Args:
+            needed: flow times within whose attempts stages are asked for; None for any.
+        """
         beta, _ = self._beta
         target, l2, decay = self._target(coordinates), self.problem.l2, self.weight_decay
-        return CompiledMarcher(method, control, tolerance, y, target, beta, l2, decay, most)
+        return CompiledMarcher(method, control, tolerance, y, target, beta, l2, decay, most, needed)
 
     def compiled_steps(
         self,

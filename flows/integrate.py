@@ -130,8 +130,8 @@ def integrate(
             stepper = implicit(None, coordinates, None)
         else:
             scheme = Method.on(TABLEAUX[EXPLICIT if method == AUTO else method], state)
-            end = float(grid[-1])
-            stepper = ExplicitStepper(running, coordinates, state, scheme, tolerance, end)
+            end, needed = float(grid[-1]), None if len(arrivals) else grid
+            stepper = ExplicitStepper(running, coordinates, state, scheme, tolerance, end, needed)
         stops = stop_when_converged and field.weight_decay == 0
         stop = Convergence.of(problem, tolerance.rtol + tolerance.atol) if stops else None
         control = Control(stop, max_steps, progress, implicit if method == AUTO else None)

@@ -71,7 +71,10 @@ class Marcher(Protocol):
         """``count`` attempts from y (L, N) at times t (L,), where y' = f."""
 
     def stages(self, number: Tensor, index: Tensor) -> Tensor:
-        """The stages of attempts ``number`` (E,) of lanes ``index`` (E,), (S + 1, E, N)."""
+        """The stages of attempts ``number`` (E,) of lanes ``index`` (E,), (S + 1, E, N).
+
+        A marcher that was told which times are needed has those of attempts that pass one.
+        """
 
 
 class PlainMarcher:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from flows.compiled.blocks import (
     BLOCKS,
     Array,
@@ -48,7 +50,9 @@ def fill_march(
     rows: Array,
     errors: Array,
     control: Control,
-    stages: Array,
+    needed: Array,
+    keeps_all: bool,
+    kept: Array,
     states: Array,
     velocity: Array,
     good: Array,
@@ -68,7 +72,9 @@ def fill_march(
         l2, decay: coefficients of the coupled regulariser and of the decoupled decay.
         rows: (S + 1, S), what each stage and the end of the step is made of.
         errors: (S + 1,), weights of the error estimate.
-        stages: (M or more, L / WIDTH rounded up, S + 1, 2 d r, WIDTH), filled: K by blocks.
+        needed: (T,), flow times, ascending.
+        kept: (M or more, L, S + 1, 2 d r), filled with the stages of attempts that pass one of the
+            times, or of all: to keep them costs as much as a tenth of making them.
         states: (M, L, 2, d, r), filled: after every attempt, moved or not.
         velocity: (L, 2, d, r), filled: at the last of them.
         good: (M, L) booleans, filled. passed: (2, M, L), filled: lengths, and times after it.
@@ -88,10 +94,11 @@ def fill_march(
     before, chosen = aligned((2, d, r, WIDTH)), aligned((2, d, r, WIDTH))
     y, trial = aligned((d, d, WIDTH)), aligned((2, 2, d, r, WIDTH))
     scale, t, h = aligned((1, 1, WIDTH)), aligned((1, 1, WIDTH)), aligned((1, 1, WIDTH))
-    result, room = aligned((3, 1, WIDTH)), room_of(d, r)
-    flat = before.reshape(1, size, WIDTH)
+    moved, result, room = aligned((1, 1, WIDTH)), aligned((3, 1, WIDTH)), room_of(d, r)
+    flat, K = before.reshape(1, size, WIDTH), aligned((last + 1, size, WIDTH))
+    parts = K.reshape(last + 1, 2, d, r, WIDTH)
     for first in range(start, stop, WIDTH):
-        block, present = first // WIDTH, min(WIDTH, stop - first)
+        present = min(WIDTH, stop - first)
         load_numbers(beta, first, present, 1.0, scale)
         load_numbers(begin_times, first, present, control[0], t)
         load_numbers(planned, first, present, 0.0, h)
@@ -99,8 +106,6 @@ def fill_march(
         load_pairs(begin, first, present, before)
         load_pairs(slopes, first, present, chosen)
         for number in range(count):
-            K = stages[number, block]
-            parts = K.reshape(last + 1, 2, d, r, WIDTH)
             parts[0] = chosen
             left = control[0] - at(t, 0, 0)
             final = left * (1.0 - 1e-10) <= at(h, 0, 0)
@@ -124,12 +129,32 @@ def fill_march(
             put(h, 0, 0, length)
             store(h, every(0.0), first, present, passed[0, number].reshape(lanes, 1, 1))
             after = where(final, control[0], at(t, 0, 0) + length)
-            put(t, 0, 0, where(accepted, after, at(t, 0, 0)))
+            put(moved, 0, 0, where(accepted, after, at(t, 0, 0)))
+            for lane in range(present):
+                if keeps_all or _passes(needed, t[0, 0, lane], moved[0, 0, lane]):
+                    _keep(K, lane, kept[number, first + lane])
+            put(t, 0, 0, at(moved, 0, 0))
             store(t, every(0.0), first, present, passed[1, number].reshape(lanes, 1, 1))
             _plan(result, accepted, control, h)
         store(h, every(0.0), first, present, onward.reshape(lanes, 1, 1))
         store_pairs(chosen, first, present, velocity)
     return True
+
+
+@apart
+def _passes(times: Array, before: float, after: float) -> bool:
+    """Whether one of the ascending times is in (before, after]."""
+    following = np.searchsorted(times, before, side="right")
+    return bool(following < len(times) and times[following] <= after)
+
+
+@apart
+def _keep(K: Array, lane: int, out: Array) -> None:
+    """The stages (S + 1, N, WIDTH) of one lane."""
+    stages, size, _ = K.shape
+    for s in range(stages):
+        for n in range(size):
+            out[s, n] = K[s, n, lane]
 
 
 @apart

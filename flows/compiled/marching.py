@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flows.compiled.alignment import aligned
 from flows.compiled.arguments import array_of, kernel_of, lanes_of, require_in_range, scales_of
 from flows.compiled.sharing import shared
 from flows.march import March, StepControl
@@ -28,6 +27,8 @@ class CompiledMarcher:
     Args:
         y: (L, 2, d, r), states like those to come. most: how many attempts there may be in a row.
         target: (L, d, d). beta: (L,). l2, decay: coupled and decoupled regularisation.
+        needed: (T,), the ascending flow times within whose attempts stages are asked for; None
+            where they may be asked for of any.
 
     Raises:
         ValueError: another dtype, device, layout or shape; beta out of range.
@@ -45,6 +46,7 @@ class CompiledMarcher:
         l2: float,
         decay: float,
         most: int,
+        needed: Tensor | None = None,
     ) -> None:
         lanes, _, d, r = lanes_of("states", y)
         self._kernel = kernel_of("march")
@@ -63,13 +65,14 @@ class CompiledMarcher:
         self._target = array_of("target", target, (lanes, d, d))
         self._beta, self._regularisers = scales_of(beta, lanes), (float(l2), float(decay))
         self._width = self._kernel.WIDTH
-        blocks = -(-lanes // self._width)
-        # Claimed once, for fresh pages cost time.
-        self._stages = aligned((most, blocks, tableau.stages + 1, 2 * d * r, self._width))
+        times = y.new_empty(0) if needed is None else needed
+        self._needed = array_of("needed", times, tuple(times.shape)), needed is None
+        # Claimed once, for fresh pages cost time; what is not kept claims none.
+        self._kept = np.empty((most, lanes, tableau.stages + 1, 2 * d * r))
 
     def go(self, count: int, t: Tensor, planned: Tensor, y: Tensor, f: Tensor) -> March:
         """``count`` attempts from y (L, N) at times t (L,), where y' = f."""
-        lanes, size = self._shape[0], self._stages.shape[3]
+        lanes, size = self._shape[0], self._kept.shape[3]
         states, velocity = np.empty((count, *self._shape)), np.empty(self._shape)
         good, passed = np.empty((count, lanes), np.bool_), np.empty((2, count, lanes))
         onward = np.empty(lanes)
@@ -86,7 +89,8 @@ class CompiledMarcher:
             *self._regularisers,
             *self._method,
             self._control,
-            self._stages,
+            *self._needed,
+            self._kept,
             states,
             velocity,
             good,
@@ -106,9 +110,7 @@ class CompiledMarcher:
 
     def stages(self, number: Tensor, index: Tensor) -> Tensor:
         """The stages of attempts ``number`` (E,) of lanes ``index`` (E,), (S + 1, E, N)."""
-        block, lane = index // self._width, index % self._width
-        kept = torch.from_numpy(self._stages)
-        return kept[number, block, :, :, lane].transpose(0, 1)
+        return torch.from_numpy(self._kept)[number, index].transpose(0, 1)
 
 
 class Ended(NamedTuple):

@@ -72,12 +72,14 @@ class Case:
         )
         return Passed(self, torch.arange(LANES), marcher, count)
 
-    def compiled(self, count: int, lanes: Tensor | None = None) -> Passed:
+    def compiled(
+        self, count: int, lanes: Tensor | None = None, needed: Tensor | None = None
+    ) -> Passed:
         index = torch.arange(LANES) if lanes is None else lanes
         field, there = self.field.select(index), self.coordinates.select(index)
         pairs = self.pairs(self.y[index])
         marcher = field.compiled_marcher(
-            there, self.method, self.control, TOLERANCE, pairs, count + 1
+            there, self.method, self.control, TOLERANCE, pairs, count + 1, needed
         )
         return Passed(self, index, marcher, count)
 
@@ -137,6 +139,18 @@ def test_one_attempt_agrees_to_round_off(name: str) -> None:
     if TABLEAUX[name].dense is not None:
         apart = given.within(0, index, theta) - expected.within(0, index, theta)
         assert float(apart.abs().max()) <= 1e-12
+
+
+def test_stages_of_attempts_that_pass_a_needed_time_are_kept() -> None:
+    case, needed = Case(), torch.linspace(0, END, 5, dtype=torch.float64)
+    everything, some = case.compiled(4), case.compiled(4, needed=needed)
+    assert torch.equal(some.march.states, everything.march.states)
+    after = torch.searchsorted(needed, some.march.times, right=True)
+    before = torch.cat([torch.ones_like(after[:1]), after[:-1]])
+    number, index = (after > before).nonzero().unbind(-1)
+    assert len(number) > 10
+    kept = some.marcher.stages(number, index)
+    assert torch.equal(kept, everything.marcher.stages(number, index))
 
 
 def test_lanes_do_not_depend_on_each_other() -> None:
