@@ -25,7 +25,8 @@ from claims.lora_muon.matrices import (
 )
 from claims.registry import Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair
-from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite
+from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore
+from simulate.optimizers.pair_optimizer import Batch
 from simulate.step_costs import Trace, numbers_kept
 
 PAPER = "lora-muon"
@@ -170,6 +171,25 @@ def control_lora_rite(setting: Setting) -> Evidence:
     return _kept(setting, LoRARite)
 
 
+def control_core(setting: Setting) -> Evidence:
+    """LoRA-RITE's core, which keeps as much and makes nothing larger, by QR."""
+    return _kept(setting, LoRARiteCore)
+
+
+class _MultipliedOut(LoRAMuon):
+    """LoRA-Muon that forms the product."""
+
+    def direction(self, batch: Batch, moments: Pair) -> Pair:
+        B, A = batch.factors
+        torch.matmul(B, A)
+        return super().direction(batch, moments)
+
+
+def control_multiplied_out(setting: Setting) -> Evidence:
+    """The same step with B A formed once on the way: no more is kept."""
+    return _kept(setting, _MultipliedOut)
+
+
 def _adamw(pairs: list[Pair]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(factors_of(pairs))
 
@@ -226,7 +246,12 @@ CLAIMS = (
         setup="4096 x 4096, r = 16, float32, the paper's own numerics; every operation traced",
         criterion="counted",
         check=check_kept,
-        controls={"LoRA-RITE": control_lora_rite, "AdamW": control_adamw},
+        controls={
+            "LoRA-RITE": control_lora_rite,
+            "LoRA-RITE's core": control_core,
+            "product formed": control_multiplied_out,
+            "AdamW": control_adamw,
+        },
         tiers={"quick": {"shape": (4096, 4096, 16)}},
     ),
 )
