@@ -105,6 +105,16 @@ def test_a_damping_in_float32_alone(identifier: str, monkeypatch: pytest.MonkeyP
     assert verdict(identifier) is Verdict.FAILS
 
 
+def test_the_paper_s_damping_left_out_in_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = geometry.lora.split_direction_by_gram
+
+    def direction(*factors: Tensor, **_: Any) -> Pair:
+        return exact(*factors)
+
+    monkeypatch.setattr(simulate.optimizers.lora_muon, "split_direction_by_gram", direction)
+    assert verdict("lora-muon.gauge-damping") is Verdict.FAILS
+
+
 @pytest.mark.parametrize(
     "total",
     [lambda B, A: B + A, lambda B, A: torch.hypot(B, A) + 1, lambda B, A: B + A + 0.1],
