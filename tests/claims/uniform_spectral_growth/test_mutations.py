@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import claims.uniform_spectral_growth.conservation
+import claims.uniform_spectral_growth.critical_points
 import claims.uniform_spectral_growth.excess_rank
 import claims.uniform_spectral_growth.growth
 import flows.invariants
@@ -44,6 +45,18 @@ def test_a_reduced_flow_is_held_to_one_that_is_not_its_own(monkeypatch: pytest.M
     conservation = claims.uniform_spectral_growth.conservation
     monkeypatch.setattr(conservation, "spectral_flow", moved(lambda T: 1.01 * T))
     assert verdict("usg.reduction") is Verdict.FAILS
+
+
+def test_a_flow_that_rests_elsewhere_has_other_critical_points(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def resting(T: Tensor) -> Tensor:
+        # Where the gradient is large, which it is near no critical point.
+        return torch.where(T.norm(dim=(-2, -1), keepdim=True) > 1.0, 0.0, T)
+
+    critical_points = claims.uniform_spectral_growth.critical_points
+    monkeypatch.setattr(critical_points, "spectral_flow", moved(resting))
+    assert verdict("usg.critical-points") is Verdict.FAILS
 
 
 def test_rates_are_also_those_of_the_trajectory(monkeypatch: pytest.MonkeyPatch) -> None:
