@@ -14,14 +14,6 @@ def imbalance(B: Tensor, A: Tensor) -> Tensor:
     return B.mT @ B - A @ A.mT
 
 
-def root_imbalance(B: Tensor, A: Tensor) -> Tensor:
-    """sqrt(B^T B) - sqrt(A A^T), (..., r, r): conserved by Muon flow on aligned factors.
-
-    Source: Rhee, Simon, Karkada 2026, arXiv 2606.30509.
-    """
-    return _symmetric_root(B.mT @ B) - _symmetric_root(A @ A.mT)
-
-
 def dissipation(gradient: Tensor, velocity: Tensor) -> Tensor:
     """-dL/dt = -<gradient, velocity>, over the last two axes."""
     return -(gradient * velocity).sum((-2, -1))

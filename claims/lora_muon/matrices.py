@@ -62,6 +62,15 @@ def trained(make: Make, pair: Pair, task: NoisyQuadratic, steps: int, **options:
     return (B @ A).detach()
 
 
+def polar_factor(X: Tensor, rank: int) -> Tensor:
+    """U V^T over the leading singular directions of X (..., m, n), as many as its rank.
+
+    Written out, for a reference must not come from what is under test.
+    """
+    U, _, Vh = torch.linalg.svd(X, full_matrices=False)
+    return U[..., :rank] @ Vh[..., :rank, :]
+
+
 def spectral_norm(W: Tensor) -> Tensor:
     """The largest singular value of each matrix."""
     norm: Tensor = torch.linalg.matrix_norm(W, 2)

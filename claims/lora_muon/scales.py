@@ -25,7 +25,8 @@ from claims.lora_muon.matrices import (
 from claims.measuring.draws import gaussian_there
 from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair
-from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite
+from simulate.optimizers import FactorMuon, LoRAMuon, LoRARite, LoRARiteCore
+from simulate.optimizers.pair_optimizer import Batch
 from simulate.step_costs import Trace, numbers_kept
 
 PAPER = "lora-muon"
@@ -171,6 +172,25 @@ def control_lora_rite(setting: Setting) -> Evidence:
     return _kept(setting, LoRARite)
 
 
+def control_core(setting: Setting) -> Evidence:
+    """LoRA-RITE's core, which keeps as much and makes nothing larger, by QR."""
+    return _kept(setting, LoRARiteCore)
+
+
+class _MultipliedOut(LoRAMuon):
+    """LoRA-Muon that forms the product."""
+
+    def direction(self, batch: Batch, moments: Pair) -> Pair:
+        B, A = batch.factors
+        torch.matmul(B, A)
+        return super().direction(batch, moments)
+
+
+def control_multiplied_out(setting: Setting) -> Evidence:
+    """The same step with B A formed once on the way: no more is kept."""
+    return _kept(setting, _MultipliedOut)
+
+
 def _adamw(pairs: list[Pair]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(factors_of(pairs))
 
@@ -231,7 +251,12 @@ CLAIMS = (
         check=check_kept,
         devices=DEVICES,
         dtypes=ROUNDS_IN,
-        controls={"LoRA-RITE": control_lora_rite, "AdamW": control_adamw},
+        controls={
+            "LoRA-RITE": control_lora_rite,
+            "LoRA-RITE's core": control_core,
+            "product formed": control_multiplied_out,
+            "AdamW": control_adamw,
+        },
         tiers={"quick": {"shape": (4096, 4096, 16)}},
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from flows.starts import Factors
 RANKS = (1, 3, 8, 10)
 BETAS = (0.1, 0.2, 0.5)
 ROWS, COLUMNS = 10, 12
+LEARNED = 4.0
 TARGETS = (2.75, 2.5, 2.25, 2.0, 1.75, 1.5, 1.25, 1.0)
 
 
@@ -27,7 +29,7 @@ class Runs:
     """What is kept of a batch of runs, (lanes,) each.
 
     Attributes:
-        gap: L at the end minus its global minimum.
+        gap: how far L at the end is from its global minimum, to either side.
         rise: the largest rise of L between recorded times, over L at the start.
         norm: the largest ||(B, A)||_F on the way.
     """
@@ -38,9 +40,11 @@ class Runs:
 
     @classmethod
     def of(cls, trajectory: Trajectory) -> Runs:
-        loss, optimum = trajectory.loss, trajectory.field.problem.optimal_loss
+        loss, rank = trajectory.loss, trajectory.field.problem.rank
+        # What no matrix of this rank can learn.
+        optimum = 0.5 * sum(sigma**2 for sigma in TARGETS[rank:])
         return cls(
-            gap=(loss[:, -1] - optimum).numpy(),
+            gap=(loss[:, -1] - optimum).abs().numpy(),
             rise=(loss.diff(dim=-1).amax(-1) / loss[:, 0]).numpy(),
             norm=torch.linalg.matrix_norm(trajectory.states).amax(-1).numpy(),
         )
@@ -111,7 +115,14 @@ def _run(
     """Every start with every beta, until it has converged or to a multiple of the largest beta."""
     B, A = start
     scales = torch.tensor(betas, dtype=problem.dtype).repeat_interleave(len(B))
-    times = torch.linspace(0.0, 10.0 + setting["betas to run"] * max(betas), 101)
+    # Modes are learned by t = 2; what follows goes on for long and evenly in the logarithm.
+    end = 10.0 + setting["betas to run"] * max(betas)
+    times = torch.cat(
+        [
+            torch.linspace(0.0, LEARNED, 201),
+            torch.logspace(math.log10(LEARNED), math.log10(end), 51)[1:],
+        ]
+    )
     trajectory = integrate_there(
         setting,
         spectral_flow(problem, scales),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -24,14 +25,18 @@ from flows.moving import moved
 from flows.starts import Factors
 
 BETA = 0.1
+# Of factors that are no critical points.
+SCALES = (1e-3, 0.1, 1.0, 10.0)
 
 
 def critical_points(setting: Setting) -> Evidence:
     r"""SpecGF has GF's critical points, and there the Jacobian -Hess L / beta.
 
     Derivation. T_beta is injective with T_beta(0) = 0, so the velocity vanishes where the gradient
-    does. T_beta(G) = G / beta + O(|G|^3) at 0, so the chain rule at a critical point gives
-    -Hess L / beta: strict saddles stay strict.
+    does, and nowhere else: with s the singular values of both gradients L falls at the rate
+    sum s^2 / sqrt(s^2 + beta^2) >= |G|^2 / sqrt(|G|^2 + beta^2), for no s is above |G|. This is
+    looked at from Gaussian factors of four sizes. T_beta(G) = G / beta + O(|G|^3) at 0, so the
+    chain rule at a critical point gives -Hess L / beta: strict saddles stay strict.
 
     The curvatures. Let the point keep the modes I, E = -sum_(j not in I) sigma_j u_j v_j^T, and
     move column c by x u_j in B and y v_j in A. The second derivative of L along (x, y) is
@@ -56,7 +61,7 @@ def displaced_points(setting: Setting) -> Evidence:
 
 
 def _critical_points(setting: Setting, displacement: float) -> Evidence:
-    relative, distances = [], []
+    relative, distances, descents_off = [], [], []
     velocities: list[float] = []
     counts: dict[str, list[int]] = {}
     lowest: dict[str, list[float]] = {}
@@ -64,6 +69,9 @@ def _critical_points(setting: Setting, displacement: float) -> Evidence:
     for seed in setting.seeds(setting["seeds"]):
         problem = planted(6, 7, seed)
         field = moved(spectral_flow(problem, BETA), setting.device)
+        descents_off += [
+            _descent(problem, field, *problem.gaussian_init(scale, seed)) for scale in SCALES
+        ]
         generator = torch.Generator().manual_seed(seed)
         for point in points:
             B, A = (
@@ -96,6 +104,9 @@ def _critical_points(setting: Setting, displacement: float) -> Evidence:
             ),
             Measurement("largest velocity", np.max(velocities), "<=", 1e-10),
             Measurement(
+                "smallest descent elsewhere, over its least", np.min(descents_off), ">=", 1.0
+            ),
+            Measurement(
                 "largest distance of a descent to its formula", np.max(distances), "<=", 1e-6
             ),
             *(
@@ -124,14 +135,27 @@ def _descents(
     )
 
 
-def _hessian(problem: MatrixFactorization, B: Tensor, A: Tensor) -> Tensor:
+def _loss(problem: MatrixFactorization, B: Tensor, A: Tensor) -> Callable[[Tensor], Tensor]:
+    """Of flat factors of the shapes of B and A, multiplied out."""
     target = problem.dense_target()
 
     def loss(flat: Tensor) -> Tensor:
         b, a = _unflatten(flat, B, A)
         return 0.5 * ((b @ a - target) ** 2).sum()
 
-    hessian: Tensor = torch.func.hessian(loss)(_flatten(B, A))
+    return loss
+
+
+def _descent(problem: MatrixFactorization, field: Field, B: Tensor, A: Tensor) -> float:
+    """-dL/dt over |G|^2 / sqrt(|G|^2 + beta^2), with autograd's gradient."""
+    gradient = torch.func.grad(_loss(problem, B, A))(_flatten(B, A))
+    size, place = float(gradient.norm()), field.problem.device
+    velocity = _flatten(*field(B.to(place), A.to(place))).cpu()
+    return -float(gradient @ velocity) * math.hypot(size, BETA) / size**2
+
+
+def _hessian(problem: MatrixFactorization, B: Tensor, A: Tensor) -> Tensor:
+    hessian: Tensor = torch.func.hessian(_loss(problem, B, A))(_flatten(B, A))
     return hessian
 
 

@@ -24,10 +24,21 @@ def _window(points: int) -> torch.Tensor:
     return torch.linspace(*WINDOW, points, dtype=torch.float64)
 
 
+def _largest_deviation(rates: torch.Tensor, roots: torch.Tensor, times: torch.Tensor) -> Array:
+    """max |1 - rate| of rates and of the growth of roots (seeds, T, k) from time to time.
+
+    Rates are the field's at states, growth is the trajectory's; no mean is farther from 1 than
+    what it is the mean of.
+    """
+    growth = roots.diff(dim=-2) / times.diff()[:, None]
+    every = torch.cat([rates, growth], dim=-2)
+    return np.asarray((1 - every).abs().amax((-2, -1)).numpy())
+
+
 def _mode_rate_deviation(trajectory: Trajectory) -> Array:
-    """max |1 - d/dt sqrt(d_i)| over times and modes, one number a seed."""
-    rates = trajectory.mode_rates / (2 * trajectory.mode_values.abs().sqrt())
-    return np.asarray((1 - rates).abs().amax((-2, -1)).numpy())
+    """Of d/dt sqrt(d_i), one number a seed."""
+    roots = trajectory.mode_values.abs().sqrt()
+    return _largest_deviation(trajectory.mode_rates / (2 * roots), roots, trajectory.times)
 
 
 def _equal_rate(fields: dict[float, Field], gamma: float, setting: Setting) -> Evidence:
@@ -71,7 +82,7 @@ def check_equal_rate(setting: Setting) -> Evidence:
     Aligned and balanced, d_i = x^2 with dx/dt = g / sqrt(g^2 + beta^2), g = x (sigma - x^2), so
     that 0 <= 1 - dx/dt <= beta^2 / (2 g^2). From a random LoRA start the constant is larger, for
     the factors have still to align; the power of beta stays. Rates are taken from the field,
-    d/dt sqrt(d_i) = u_i^T (dB/dt A + B dA/dt) v_i / (2 sqrt(d_i)), not from differences in time.
+    d/dt sqrt(d_i) = u_i^T (dB/dt A + B dA/dt) v_i / (2 sqrt(d_i)), and from differences in time.
     The bands are a factor of 2 about an independent float64 experiment with 10 seeds.
     """
     problem = toy(setting.seed)
@@ -91,19 +102,22 @@ def control_still_escaping(setting: Setting) -> Evidence:
 
 
 def _singular_rate_deviation(trajectory: Trajectory) -> Array:
-    """max |1 - d/dt sqrt(s_k(W))| over times and k <= r, one number a seed; ds_k = p_k^T dW q_k."""
+    """Of d/dt sqrt(s_k(W)), k <= r, one number a seed; ds_k = p_k^T dW q_k."""
     rank = trajectory.field.problem.rank
     W, dW = trajectory.reduced_products()
     left, s, right = torch.linalg.svd(W)
     left, s, right = left[..., :rank], s[..., :rank], right[..., :rank, :]
     rates = ((left.mT @ dW) * right).sum(-1) / (2 * s.sqrt())
-    return np.asarray((1 - rates).abs().amax((-2, -1)).numpy())
+    return _largest_deviation(rates, s.sqrt(), trajectory.times)
 
 
-def _underparametrised(spectral: bool, setting: Setting) -> Evidence:
-    problem = MatrixFactorization.planted(
-        m=60, n=70, singular_values=POWER_LAW, rank=UNDER_RANK, seed=setting.seed
+def _power_law(seed: int) -> MatrixFactorization:
+    return MatrixFactorization.planted(
+        m=60, n=70, singular_values=POWER_LAW, rank=UNDER_RANK, seed=seed
     )
+
+
+def _underparametrised(problem: MatrixFactorization, spectral: bool, setting: Setting) -> Evidence:
     seeds, window = setting.seeds(setting["seeds"]), _window(setting["points"])
 
     def deviation(gamma: float, beta: float) -> Array:
@@ -118,8 +132,8 @@ def _underparametrised(spectral: bool, setting: Setting) -> Evidence:
         _, low, high = geometric_mean_with_interval(values)
         name = f"deviation at gamma {gamma}, end of the interval of its geometric mean"
         measurements += [
-            Measurement(f"{name}, lower", low, "<=", 2 * known),
-            Measurement(f"{name}, upper", high, ">=", known / 2),
+            Measurement(f"{name}, lower", low, ">=", known / 2),
+            Measurement(f"{name}, upper", high, "<=", 2 * known),
         ]
     falls = geometric_mean_with_interval(fine / coarse)[2]
     stays = geometric_mean_with_interval(other_beta / fine)[0]
@@ -145,12 +159,17 @@ def check_underparametrised(setting: Setting) -> Evidence:
     pair, sigma_6/sigma_5 = 5/6, gains a factor 100^-(1/6) = .46 from a gamma 100 times smaller;
     the mean over seeds has to gain that at least.
     """
-    return _underparametrised(True, setting)
+    return _underparametrised(_power_law(setting.seed), True, setting)
 
 
 def control_underparametrised_gradient_flow(setting: Setting) -> Evidence:
     """Gradient flow on the same problem from the same starts."""
-    return _underparametrised(False, setting)
+    return _underparametrised(_power_law(setting.seed), False, setting)
+
+
+def control_rank_enough(setting: Setting) -> Evidence:
+    """r = rank Y: no mode is left to be aligned with, and beta is what limits the rates."""
+    return _underparametrised(toy(setting.seed), True, setting)
 
 
 def _alignment(power: int, setting: Setting) -> Evidence:
@@ -230,13 +249,18 @@ CLAIMS = (
         reference=REFERENCE,
         source="paper",
         setup="60 x 70, sigma_k = 10/k for k = 1..20, r = 5, t in [.5, .7], beta .01 and .003",
-        criterion="95% interval of the geometric mean over seeds: within a factor 2 of 3.1e-3 "
-        "(gamma 1e-3) and 5.6e-4 (1e-5); of the ratio of the two below 100^(-1/6); beta .003 over "
-        ".01 within a factor 2",
+        criterion="95% interval of the geometric mean over seeds, all of it: within a factor 2 of "
+        "3.1e-3 (gamma 1e-3) and 5.6e-4 (1e-5); of the ratio of the two below 100^(-1/6); beta "
+        ".003 over .01 within a factor 2",
         check=check_underparametrised,
         devices=DEVICES,
-        controls={"gradient flow": control_underparametrised_gradient_flow},
-        tiers={"quick": {"seeds": 32, "points": 5}, "full": {"seeds": 512, "points": 41}},
+        controls={
+            "gradient flow": control_underparametrised_gradient_flow,
+            "r = rank Y": control_rank_enough,
+        },
+        seconds=6,
+        # Single seeds spread by half a decade: fewer leave the interval across the band's edge.
+        tiers={"quick": {"seeds": 512, "points": 5}, "full": {"seeds": 1024, "points": 41}},
     ),
     Claim(
         id="usg.alignment",

@@ -24,7 +24,8 @@ CLAIMS = (
         setup="6 x 7 target, singular values 5, 4, 3, 2, 1, rank 3, beta 0.1; the optimum, the "
         "swap saddle {1, 2, 4}, the rank-2 saddle {1, 2} and zero.",
         criterion="The Jacobian agrees to 1e-6 relative; 1, 3 and 15 negative curvatures at the "
-        "three saddles, the lowest -1, -3 and -5.",
+        "three saddles, the lowest -1, -3 and -5; elsewhere L falls at |G|^2 / sqrt(|G|^2 + "
+        "beta^2) at least.",
         check=critical_points,
         devices=DEVICES,
         controls={"points that are not critical": displaced_points},

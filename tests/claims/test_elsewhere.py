@@ -38,7 +38,7 @@ THERE = [
 ]
 # Nothing there is fast: smaller still than the small sizes.
 SMALLER: dict[str, dict[str, Any]] = {
-    "usg.reduction": {"seeds": 1, "steps": 2, "times": 3},
+    "usg.reduction": {"steps": 20},
     "usg.critical-points": {"seeds": 1},
     "usg.lockstep": {"seeds": 1, "steps": 2, "before_arrivals": 2},
     "usg.lora-finetune-spectrum": {
@@ -116,8 +116,9 @@ def test_a_claim_measures_there_what_it_measures_here(
 def _alike(found: Evidence, expected: Evidence) -> None:
     for one, other in zip(expected.measurements, found.measurements, strict=True):
         assert other.name == one.name
-        # Decomposed into other operations some are rounded otherwise.
-        assert other.value == pytest.approx(one.value, rel=0.05, abs=1e-3)
+        # Decomposed into other operations some are rounded otherwise, and some count round-offs.
+        bound = one.bound if isinstance(one.bound, float) else 0.0
+        assert other.value == pytest.approx(one.value, rel=0.05, abs=max(1e-3, 0.05 * abs(bound)))
         assert other.holds == one.holds
     for name, array in expected.arrays.items():
         assert np.shape(found.arrays[name]) == np.shape(array)

@@ -25,7 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "usg.l2-convergence": {"seeds": 1, "points": 57},
     "usg.specgd-tracks-flow": {"seeds": 3},
     "usg.equal-rate": {"seeds": 3, "points": 5},
-    "usg.equal-rate-underparametrised": {"seeds": 16, "points": 3},
+    "usg.equal-rate-underparametrised": {"points": 2},
     "usg.alignment": {"seeds": 4},
     "usg.smallest-first": {"seeds": 3, "times": 11},
     "usg.gf-largest-first": {"seeds": 3, "times": 11},
