@@ -26,7 +26,7 @@ from claims.lora_muon.matrices import (
     trained,
 )
 from claims.measuring.draws import gaussian_there
-from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from geometry.gauge import Pair, regauged
 from simulate.optimizers import LoRAMuon, LoRARite, Spectron
 
@@ -218,7 +218,6 @@ CLAIMS = (
         criterion="never violated",
         check=check_bound,
         devices=DEVICES,
-        dtypes=ROUNDS_IN,
         subject="pairs",
         controls={"one step of power iteration, five of Newton-Schulz": control_as_published},
         tiers={"quick": {"seeds": 64}, "full": {"seeds": 512}},
