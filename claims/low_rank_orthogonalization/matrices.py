@@ -16,11 +16,20 @@ CONFIDENCE = 0.99
 
 def planted(seeds: Iterable[int], m: int, n: int, s: Tensor, stream: int = 0) -> Tensor:
     """(seeds, m, n) with the singular values s and Haar singular vectors."""
+    U, V = singular_vectors(seeds, m, n, len(s), stream)
+    return (U * s) @ V.mT
+
+
+def singular_vectors(
+    seeds: Iterable[int], m: int, n: int, count: int, stream: int = 0
+) -> tuple[Tensor, Tensor]:
+    """U (seeds, m, count) and V (seeds, n, count) of what is planted: U V^T is its polar factor."""
+    seeds = tuple(seeds)
     U, V = (
-        torch.linalg.qr(gaussian(seeds, size, len(s), stream=stream + number)).Q
+        torch.linalg.qr(gaussian(seeds, size, count, stream=stream + number)).Q
         for number, size in enumerate((m, n))
     )
-    return (U * s) @ V.mT
+    return U, V
 
 
 def nuclear_norm(M: Tensor) -> Tensor:
