@@ -18,7 +18,9 @@ from claims.registry import Setting
 from geometry import polar, unfolding
 from geometry.fixed_rank import FixedRank, Tangent, _projected, retract
 from geometry.fixed_rank_steps import orthogonalized
+from geometry.flops import qr_flops
 from geometry.locally_optimal import frozen_weight, locally_optimal_from_products
+from geometry.newton_schulz import newton_schulz
 from geometry.polar import _by_svd, msign
 from geometry.sketch import _basis
 from geometry.tangent_lmo import TangentOptimum, tangent_lmo
@@ -148,6 +150,14 @@ CASES = {
     "a column too few": Case("low-rank.alignment", "dimensions of a sketch", _basis, _one_short),
     "one power iteration instead of five": Case(
         "low-rank.alignment", "share, Gaussian, h = 5", _basis, _one_iteration_at_most
+    ),
+    "a step of an iteration left out": Case(
+        "low-rank.orthogonaliser-table", "iteration on a matrix", newton_schulz,
+        lambda G, polynomials: newton_schulz(G, [*polynomials][1:]),
+    ),
+    "QR counted twice": Case(
+        "low-rank.cost", "the formulas less what is stated", qr_flops,
+        lambda *sizes: 2 * qr_flops(*sizes), {"shares": {256: (1.0,)}, "rounds": {256: 2}},
     ),
     "small singular values cut off": Case(
         "low-rank.exact-rank", "||O - msign(M)||_F at condition 10000", _by_svd, _cut
