@@ -23,7 +23,7 @@ FULL, HALF = 1.0, 0.5
 ROUND_OFF = 1e3 * torch.finfo(torch.float64).eps
 
 
-def _kept_nuclear_norm(step: Tensor, G: Tensor) -> Tensor:
+def kept_nuclear_norm(step: Tensor, G: Tensor) -> Tensor:
     """||Q^T G||_*, with Q the left singular vectors of a step (..., m, n) by its own SVD."""
     U, s, _ = torch.linalg.svd(step, full_matrices=False)
     # They are the rate, or 0.
@@ -65,7 +65,7 @@ def _descent(setting: Setting, share: float, subject: Make | None = None) -> Evi
             W.grad = G
             make([W], lr=eta).step()
             if subject is None:
-                gain = eta * _kept_nuclear_norm(X - W.detach(), G)
+                gain = eta * kept_nuclear_norm(X - W.detach(), G)
             else:
                 gain = eta * torch.linalg.matrix_norm(G, ord="nuc")
             after = f.loss(W.detach())

@@ -8,7 +8,7 @@ Methods, horizons and tails share a seed's noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from claims.low_rank_orthogonalization.directions import Direction, columns, gaussian, polar
+from claims.measuring.draws import gaussian as gaussian_matrices
 from claims.measuring.exponents import log_slopes
 from claims.measuring.intervals import percentile_interval, resampled_means
-from claims.registry import Setting
+from claims.registry import Measurement, Setting
 from simulate.noise import Noise
 from simulate.optimizers import LowRankMuon, MemberSGD, Muon, keep_members
 from simulate.schedules import tail_index_rates
@@ -34,6 +35,8 @@ M, N, RANK = 8, 10, 3
 TAILS: Mapping[float, float] = {2.0: 2.2, 1.5: 1.55, 1.2: 1.25}
 # A run has to arrive: singular values of X move by eta K at most, 2.4 at a = 1.2 and K = 2^10.
 TARGET, NOISE = 0.3, 0.1
+# Of sums of products of 8 x 10 matrices.
+ROUND_OFF = 1e-13
 
 # (params, lr, momentum, seeds): the last three of one shape, one a member.
 Make = Callable[[list[nn.Parameter], Tensor, Tensor, Tensor], Optimizer]
@@ -57,10 +60,15 @@ def momentum_error(exact: Tensor, momentum: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Method:
-    """An optimiser, and what is known of its direction; None where the bound is not its own."""
+    """An optimiser, what is known of its direction, and the rank of that.
+
+    Attributes:
+        direction: None where the bound is not its own.
+    """
 
     make: Make
     direction: Direction | None
+    rank: int = M
 
 
 def muon(nesterov: bool, orthogonalizer: str = "certified") -> Make:
@@ -94,8 +102,8 @@ def sgd(params: list[nn.Parameter], lr: Tensor, _: Tensor, __: Tensor) -> Optimi
 FULL, GAUSSIAN, COLUMNS = "full", f"Gaussian, r = {RANK}", f"columns, r = {RANK}"
 METHODS: Mapping[str, Method] = {
     FULL: Method(muon(nesterov=False), polar(M)),
-    GAUSSIAN: Method(low_rank_muon("gaussian"), gaussian(N, RANK)),
-    COLUMNS: Method(low_rank_muon("columns"), columns(N, RANK)),
+    GAUSSIAN: Method(low_rank_muon("gaussian"), gaussian(N, RANK), RANK),
+    COLUMNS: Method(low_rank_muon("columns"), columns(N, RANK), RANK),
 }
 SGD = Method(sgd, None)
 
@@ -104,6 +112,41 @@ def start_and_target(setting: Setting) -> Tensor:
     """Y, (m, n), Gaussian; X begins at 0, where the gradient is -Y."""
     generator = torch.Generator().manual_seed(setting.seed)
     return TARGET * torch.randn(M, N, generator=generator, dtype=torch.float64)
+
+
+def conformity(setting: Setting, methods: Iterable[Method]) -> tuple[Measurement, ...]:
+    """Whether steps are those that the bounds are of, on a few Gaussian gradients.
+
+    C_k = beta C_(k-1) + G_k, and D_k = C_k, with look-ahead beta C_k + G_k, is computed here. A
+    step O = Q phi(Q^T D), phi >= 0 of singular values alone, has ||(Q^T D)(Q^T O)^T||_* = <D, O>,
+    and no other has; Q is taken from the singular vectors of the step, r of them.
+    """
+    seeds, beta, off, missing = setting.seeds(4), 0.7, [], []
+    gradients = gaussian_matrices(seeds, 4, M, N, stream=11).to(setting.device)
+    own = torch.tensor([seeds], device=setting.device)
+    rates = torch.ones_like(own, dtype=torch.float64)
+    for method in methods:
+        X = nn.Parameter(torch.zeros_like(gradients[None, :, 0]))
+        optimizer, C = method.make([X], rates, beta * rates, own), torch.zeros_like(X)
+        for G in gradients.unbind(1):
+            before, X.grad = X.detach().clone(), G[None].clone()
+            optimizer.step()
+            C = beta * C + G
+            D = beta * C + G if method.direction and method.direction.look_ahead else C
+            O = before - X.detach()  # noqa: E741
+            U, s, _ = torch.linalg.svd(O, full_matrices=False)
+            kept = (s > 1e-8 * s[..., :1]).to(s)
+            inner = (U * kept[..., None, :]).mT
+            aligned = torch.linalg.matrix_norm(inner @ D @ (inner @ O).mT, ord="nuc")
+            off.append((aligned / (D * O).sum((-2, -1)) - 1).abs().max())
+            missing.append((kept.sum(-1) - method.rank).abs().max())
+    return (
+        Measurement(
+            "||(Q^T D)(Q^T O)^T||_* / <D, O> off 1, most", float(torch.stack(off).max()), "<=",
+            ROUND_OFF,
+        ),
+        Measurement("rank of a step off r, most", float(torch.stack(missing).max()), "<=", 0.0),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

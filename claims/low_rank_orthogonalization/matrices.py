@@ -17,11 +17,19 @@ def planted(
     setting: Setting, m: int, n: int, s: Tensor, stream: int = 0, size: str = "seeds"
 ) -> Tensor:
     """(seeds, m, n) with the singular values s and Haar singular vectors, where it computes."""
+    U, V = singular_vectors(setting, m, n, len(s), stream, size)
+    return (U * s.to(U)) @ V.mT
+
+
+def singular_vectors(
+    setting: Setting, m: int, n: int, count: int, stream: int = 0, size: str = "seeds"
+) -> tuple[Tensor, Tensor]:
+    """U (seeds, m, count) and V (seeds, n, count) of what is planted: U V^T is its polar factor."""
     U, V = (
-        orthonormal_there(setting, rows, len(s), stream=stream + number, size=size)
+        orthonormal_there(setting, rows, count, stream=stream + number, size=size)
         for number, rows in enumerate((m, n))
     )
-    return (U * s.to(U)) @ V.mT
+    return U, V
 
 
 def nuclear_norm(M: Tensor) -> Tensor:

@@ -20,12 +20,15 @@ from claims.low_rank_orthogonalization.heavy_tailed_runs import (
 from claims.low_rank_orthogonalization.heavy_tails import (
     CRITERION,
     SETUP,
+    as_stated,
     control_sgd,
     evidence_of_rates,
     known,
     longer,
+    of_known_tail,
 )
 from claims.registry import DEVICES, Claim, Evidence, Setting
+from simulate.schedules import tail_index_rates
 
 SCHULZ = "muon"  # Jordan's quintic
 STEPS = 5
@@ -39,6 +42,7 @@ METHODS = {
     RANDOMISED: Method(
         low_rank_muon("gaussian", nesterov=True, orthogonalizer=SCHULZ),
         by_polynomials(gaussian(N, RANK, look_ahead=True), SCHULZ, STEPS),
+        RANK,
     ),
 }
 
@@ -54,7 +58,10 @@ def check(setting: Setting) -> Evidence:
     """
     methods = {name: (METHODS[name], orders) for name, orders in setting["orders"].items()}
     return evidence_of_rates(
-        setting, trajectory_means(setting, methods, setting["horizons"]), known
+        setting,
+        trajectory_means(setting, methods, setting["horizons"]),
+        known,
+        stated=as_stated(setting, METHODS, tail_index_rates, of_known_tail),
     )
 
 

@@ -70,6 +70,11 @@ def _gauges(setting: Setting, own: Mapping[str, Make], beside: Mapping[str, Make
         [4 * R * condition * _sensitivity(make, setting, pair, Y) for make in own.values()],
         dtype=torch.float64,
     )
+    # Of a run that comes less far than the bound nothing would be said.
+    gone = [
+        float(differences(products(make, pair, Y), pair[0] @ pair[1]).min())
+        for make in own.values()
+    ]
     measurements = []
     arrays: dict[str, NDArray[Any]] = {
         "optimizers": np.array([*own, *beside]),
@@ -96,6 +101,13 @@ def _gauges(setting: Setting, own: Mapping[str, Make], beside: Mapping[str, Make
         arrays[f"difference, {kind}"] = torch.stack(found).numpy()
         arrays[f"round-off, {kind}"] = (u * conditions).numpy()
         arrays[f"bound, {kind}"] = bounds.numpy()
+    share = constants * unit_roundoff(torch.float64) * (CONDITIONS[-1] + STEPS) / torch.tensor(gone)
+    measurements.append(
+        Measurement(
+            f"bound at condition {CONDITIONS[-1]:g} over how far a run goes, float64",
+            float(share.max()), "<=", 1.0,
+        )
+    )  # fmt: skip
     remarks.append(f"C = {', '.join(f'{constant:.0f}' for constant in constants.tolist())}")
     return Evidence(tuple(measurements), arrays, tuple(remarks))
 
@@ -114,7 +126,9 @@ def check_gauge(setting: Setting) -> Evidence:
         C u (cond(C) + STEPS),  C = 4 r max(cond B, cond A) growth.
 
     In float32 it passes 1 at condition 1e6, where it says nothing: measured and told there, not
-    judged.
+    judged. Nor would it say anything of a run that stays where it is, or that enlarges any change
+    of its start to all there is: in float64 it has to be less, at every condition, than how far
+    the run comes from its start, relatively.
     """
     if setting.subject is not None:
         return _gauges(setting, {"subject": partial(setting.subject, lr=SUBJECT_RATE)}, {})
@@ -138,7 +152,8 @@ CLAIMS = (
         source="paper",
         setup=f"{SETUP}; C of condition 1 to 1e6; float64, and float32 judged to 1e5",
         criterion="relative difference of the products at most C u (condition + steps), with "
-        "C = 4 r times the factors' condition times the growth of random changes of the start",
+        "C = 4 r times the factors' condition times the growth of random changes of the start; "
+        "that less than the run's way",
         check=check_gauge,
         devices=DEVICES,
         subject="pairs",

@@ -29,6 +29,12 @@ def matrix(x: FixedRank, xi: Tangent) -> Tensor:
     return left @ right
 
 
+def tangent_part(x: FixedRank, Z: Tensor) -> Tensor:
+    """P Z = Z - (I - U U^T) Z (I - V V^T) of dense Z, by the definition and not in factors."""
+    rest = Z - x.U @ (x.U.mT @ Z)
+    return Z - rest + (rest @ x.V) @ x.V.mT
+
+
 def truncated(M: Tensor, r: int) -> Tensor:
     """The nearest matrices of rank r, by a dense SVD."""
     U, s, Vh = torch.linalg.svd(M, full_matrices=False)

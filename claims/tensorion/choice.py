@@ -11,9 +11,16 @@ from torch import Tensor
 
 from claims.measuring.draws import gaussian_there
 from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
-from claims.tensorion.tensors import PAPER, RECONSTRUCTED, nuclear_norms, rotations
+from claims.tensorion.tensors import (
+    PAPER,
+    RECONSTRUCTED,
+    largest_rank,
+    nuclear_norms,
+    rotations,
+    splits,
+)
 from geometry.tensor import offline_unfolding, online_unfolding
-from geometry.unfolding import fold, mode_products, unfolded_shape, unfoldings
+from geometry.unfolding import fold, mode_products
 
 BOUND = "N*(G) / ||G_tau*||_* over sqrt(r*), largest"
 USUAL = "||G_tau*||_* over that of the usual flattening, Gaussian, mean"
@@ -29,9 +36,8 @@ CUBE = (16, 16, 16)
 def _ratios(G: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, float]:
     """N* over offline's, offline's over that of the rows alone, (E,) each, and sqrt(r*)."""
     norms = nuclear_norms(G, len(shape))
-    modes = offline_unfolding(shape)
-    offline = norms[unfoldings(len(shape)).index(modes)]
-    return norms.amax(0) / offline, offline / norms[0], math.sqrt(min(unfolded_shape(shape, modes)))
+    offline = norms[splits(len(shape)).index(offline_unfolding(shape))]
+    return norms.amax(0) / offline, offline / norms[0], math.sqrt(largest_rank(shape))
 
 
 def _of_tucker_rank(setting: Setting, shape: Sequence[int], rank: int) -> Tensor:

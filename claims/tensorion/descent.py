@@ -17,11 +17,12 @@ from claims.tensorion.tensors import (
     PAPER,
     RECONSTRUCTED,
     inner,
+    largest_rank,
     nuclear_norms,
     rotations,
 )
 from geometry.philox import uniforms
-from geometry.unfolding import mode_products, unfolded_shape, unfoldings
+from geometry.unfolding import mode_products
 from simulate.optimizers import Tensorion
 
 SHAPES = ((4, 4, 4), (6, 4, 3, 3))
@@ -69,7 +70,7 @@ def _descent(setting: Setting, share: float, subject: Make | None = None) -> Evi
     for shape in shapes:
         order = len(shape)
         f = _quadratic(setting, shape)
-        widest = max(min(unfolded_shape(shape, modes)) for modes in unfoldings(order))
+        widest = largest_rank(shape)
         X = gaussian_there(setting, *shape, stream=70)
         # Rates with which the run comes a tenth of the way, to ten times the way.
         spread = 10 ** (2 * uniforms(torch.tensor(seeds), 1, stream=80)[:, 0].to(X) - 1)

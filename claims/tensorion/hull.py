@@ -2,7 +2,7 @@
 
 Nothing here uses that a linear function has its maximum over a hull where it has it over what it is
 the hull of. Both programs are in the Y_tau and t_tau with ||Y_tau||_2 <= t_tau, which is
-[[t I, Y], [Y^T, t I]] >= 0, of Y unfolded by tau.
+[[t I, Y], [Y^T, t I]] >= 0, of Y unfolded by tau. Nor are the unfoldings those of `geometry`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import scipy.sparse as sparse
 import torch
 from numpy.typing import NDArray
 
-from geometry.unfolding import distinct_unfoldings, unfold
+from claims.tensorion.tensors import split, splits
 
 Array = NDArray[np.float64]
 ACCURACY = 1e-11
@@ -60,10 +60,10 @@ class Hull:
     def _blocks(self) -> list[tuple[int, sparse.coo_matrix, Array]]:
         """Of each unfolding the size m + n, and what Y and t are multiplied by in the triangle."""
         size = math.prod(self.shape)
-        places = torch.arange(float(size)).reshape(self.shape)
+        places, order = torch.arange(size).reshape(self.shape), len(self.shape)
         found = []
-        for modes in distinct_unfoldings(self.shape):
-            entries = unfold(places, modes).numpy().astype(int)
+        for modes in splits(order):
+            entries = split(places, modes, order).numpy()
             m, n = entries.shape
             columns = m + np.arange(n)
             # The upper triangle column by column, off the diagonal times the root of two.

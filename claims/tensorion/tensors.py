@@ -1,8 +1,14 @@
-"""What the claims on tensors share: nuclear norms by unfolding, rotations, planted tensors."""
+"""What the claims on tensors share: norms by unfolding, rotations, a first step.
+
+Unfoldings are written out here once more: a claim that took them from `geometry.unfolding`, as the
+optimiser does, would not see that one is missing there, or that entries stand in the wrong place.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +18,6 @@ from torch.optim import Optimizer
 
 from claims.measuring.draws import orthonormal_there
 from claims.registry import Setting
-from geometry.unfolding import unfold, unfoldings
 
 PAPER = "tensorion"
 # Of Tensorion, so that a step is along the LMO; a subject of --subject has options of its own.
@@ -25,17 +30,47 @@ REFERENCE = "arXiv 2606.25975"
 RECONSTRUCTED = f"{REFERENCE}; the norm is reconstructed from second-hand descriptions"
 
 
+def splits(order: int) -> tuple[tuple[int, ...], ...]:
+    """Every way to part the modes in two, once, by the smaller side or the one with mode 0.
+
+    Sides with fewer modes come first, then by the modes.
+    """
+    whole = range(order)
+    with_first = [(0, *more) for k in range(order - 1) for more in combinations(whole[1:], k)]
+    sides = [(rows, tuple(k for k in whole if k not in rows)) for rows in with_first]
+    return tuple(sorted((min(both, key=_fewer_first) for both in sides), key=_fewer_first))
+
+
+def _fewer_first(modes: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    return len(modes), modes
+
+
+def split(X: Tensor, modes: Sequence[int], order: int) -> Tensor:
+    """X (..., n_1, ..., n_d) as matrices, rows by the given modes, columns by the others."""
+    batch = X.ndim - order
+    columns = [k for k in range(order) if k not in modes]
+    places = [*range(batch), *(batch + k for k in (*modes, *columns))]
+    rows = math.prod(X.shape[batch + k] for k in modes)
+    return X.permute(places).reshape(*X.shape[:batch], rows, -1)
+
+
+def largest_rank(shape: Sequence[int]) -> int:
+    """r*, the largest min(m_tau, n_tau)."""
+    X = torch.empty(tuple(shape))
+    return max(min(split(X, modes, len(shape)).shape) for modes in splits(len(shape)))
+
+
 def nuclear_norms(G: Tensor, order: int) -> Tensor:
     """||G_tau||_* of every unfolding by its own SVD, (T, ...)."""
     return torch.stack(
-        [torch.linalg.svdvals(unfold(G, modes, order)).sum(-1) for modes in unfoldings(order)]
+        [torch.linalg.svdvals(split(G, modes, order)).sum(-1) for modes in splits(order)]
     )
 
 
 def spectral_norms(X: Tensor, order: int) -> Tensor:
     """||X_tau||_2 of every unfolding, (T, ...)."""
     return torch.stack(
-        [torch.linalg.matrix_norm(unfold(X, modes, order), 2) for modes in unfoldings(order)]
+        [torch.linalg.matrix_norm(split(X, modes, order), 2) for modes in splits(order)]
     )
 
 

@@ -65,6 +65,18 @@ def test_losses_and_steps_are_paired_differences(monkeypatch: pytest.MonkeyPatch
     assert any(remark.startswith(ADAMW) and "less it -0." in remark for remark in evidence.remarks)
 
 
+def test_a_rival_that_does_not_learn_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(monkeypatch, {OURS: 1.3})
+    runs = finetune._runs(tiny())
+    assert finetune.check_finetuning(tiny()).holds
+    rival = runs.contestants[ADAMW].tuning
+    rival.losses = np.full_like(rival.losses, 3.3)
+    monkeypatch.setattr(finetune, "_runs", lambda _: runs)
+    evidence = finetune.check_finetuning(tiny())
+    missed = [measurement.name for measurement in evidence.measurements if not measurement.holds]
+    assert missed == ["best rates left at an edge, of those compared"]
+
+
 def test_a_tenth_of_the_rate_is_two_places_below(monkeypatch: pytest.MonkeyPatch) -> None:
     planted(monkeypatch, {OURS: 1.3})
     control = finetune.control_rate(tiny())

@@ -35,9 +35,15 @@ def tiny() -> Setting:
 
 
 def planted(
-    monkeypatch: pytest.MonkeyPatch, ends: Mapping[str, float], off: Mapping[str, float]
+    monkeypatch: pytest.MonkeyPatch,
+    ends: Mapping[str, float],
+    off: Mapping[str, float],
+    still: str = "",
 ) -> None:
-    """Curves that fall exponentially to ``ends``, and what a rate beside the best costs."""
+    """Curves that fall exponentially to ``ends``, and what a rate beside the best costs.
+
+    Rates are nothing to the losses of ``still``.
+    """
 
     def ran(arena: Arena, contestants: Mapping[str, Contestant]) -> dict[str, Ran]:
         made = {}
@@ -45,7 +51,9 @@ def planted(
             seeds = np.exp(0.01 * np.random.default_rng(len(name)).standard_normal((6, 1)))
             curves = np.exp(np.log(ends.get(name, 0.1) * seeds) * STEPS / 120)
             tuning = Tuning(Protocol((0.01, 0.1, 1.0)))
-            tuning.add((0.01, 0.1, 1.0), curves[:, -1] * np.array([[2.0], [1.0], [2.0]]))
+            beside_it = 1.0 if name == still else 2.0
+            costs = np.array([[beside_it], [1.0], [beside_it]])
+            tuning.add((0.01, 0.1, 1.0), curves[:, -1] * costs)
             beside = curves[:, -1] * off.get(name, 2.0)
             made[name] = Ran(Tuned(tuning, np.stack([curves] * 3)), np.stack([beside, beside]))
         return made
@@ -59,12 +67,20 @@ def test_slower_by_so_much_is_measured_as_such(monkeypatch: pytest.MonkeyPatch) 
     planted(monkeypatch, {OURS: 0.1, FLAT: 0.01, ADAMW: 0.1}, {OURS: 3.0})
     evidence = convergence.check_convergence(tiny())
     assert evidence.holds
-    (slower,) = (measurement.value for measurement in evidence.measurements)
+    slower, edges = (measurement.value for measurement in evidence.measurements)
+    assert edges == 0
     # Half of the way to .01 takes half of the steps, or all of them.
     assert slower == pytest.approx(np.log(2), abs=0.03)
     assert evidence.counterexample is not None
     assert "times as many steps as Muon, flattened" in evidence.counterexample
     assert any("a task, Tensorion over AdamW: steps" in remark for remark in evidence.remarks)
+
+
+def test_what_does_not_learn_refutes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(monkeypatch, {FLAT: 0.01}, {}, still=OURS)
+    evidence = convergence.check_convergence(tiny())
+    missed = [measurement.name for measurement in evidence.measurements if not measurement.holds]
+    assert missed == ["best rates left at an edge, of those compared"]
 
 
 def test_faster_is_no_counterexample_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
