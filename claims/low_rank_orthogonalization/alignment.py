@@ -18,7 +18,7 @@ from claims.low_rank_orthogonalization.matrices import (
     planted,
 )
 from claims.measuring.draws import gaussian_there
-from claims.registry import DEVICES, ROUNDS_IN, Claim, Evidence, Measurement, Setting
+from claims.registry import DEVICES, Claim, Evidence, Measurement, Setting
 from geometry.sketch import low_rank_msign, range_basis, sketch_named
 
 RANK, WITHIN = 64, 0.02
@@ -247,7 +247,6 @@ CLAIMS = (
         "their bounds at most 1, upper ends; never above the best",
         check=check_alignment,
         devices=DEVICES,
-        dtypes=ROUNDS_IN,
         controls={"white noise": control_white_noise},
         tiers={
             "quick": {

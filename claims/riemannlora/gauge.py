@@ -72,7 +72,7 @@ def _gauges(setting: Setting, own: Mapping[str, Make], beside: Mapping[str, Make
     )
     # Of a run that comes less far than the bound nothing would be said.
     gone = [
-        float(differences(products(make, pair, Y), pair[0] @ pair[1]).min())
+        float(differences(products(make, pair, Y), (pair[0] @ pair[1]).cpu()).min())
         for make in own.values()
     ]
     measurements = []
