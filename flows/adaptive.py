@@ -79,7 +79,7 @@ class AdaptiveRun:
                 return
             if self.control.progress is not None:
                 self.control.progress(float(self.stepper.t.min()) / self.end)
-            if successor is not None and self.stepper.stiff(self._left()):
+            if successor is not None and self.stepper.stiff(self._left):
                 self.stepper = successor(self.stepper, self.coordinates, self.lanes)
                 # It is asked nothing: what is left costs a loss of every lane.
                 successor = None
@@ -176,15 +176,14 @@ class AdaptiveRun:
         self.record.arrivals[lanes[position], fraction, mode] = start + theta * step
 
     def _left(self) -> Tensor:
-        """(L,): about the flow time that lanes have to go.
+        """(L,): about the flow time that lanes have to go to convergence, inf where it is no end.
 
         Where both factors of a mode grow at speed 1, what is left of it, e, takes sqrt(e) at most.
         """
-        left = self.end - self.stepper.t
         if self.control.stop is None:
-            return left
+            return torch.full_like(self.stepper.t, torch.inf)
         residual = (2 * self.coordinates.loss(self.stepper.y.unflatten(1, self.shape))).sqrt()
-        return torch.minimum(left, residual.sqrt())
+        return residual.sqrt()
 
     def _leave(self, done: Tensor) -> None:
         stay = (~done).nonzero().squeeze(-1)

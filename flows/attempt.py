@@ -57,11 +57,12 @@ class Stepper(Protocol):
             most: attempts a lane that may be made, at least 1.
         """
 
-    def stiff(self, left: Tensor) -> bool:
+    def stiff(self, left: Callable[[], Tensor]) -> bool:
         """Whether another method had better take over; to be asked after every ``advance``.
 
         Args:
-            left: (L,), the flow time that each lane has to go.
+            left: the flow time (L,) that each lane has to go to convergence. Asked for only where
+                that to the end does not decide.
         """
 
     def stuck(self) -> Tensor:

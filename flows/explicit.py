@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -79,10 +81,13 @@ class ExplicitStepper:
             within=within,
         )
 
-    def stiff(self, left: Tensor) -> bool:
+    def stiff(self, left: Callable[[], Tensor]) -> bool:
         """Whether half of the lanes that are left are held up."""
-        left = torch.minimum(left, self.y.abs().amax(-1))
-        self._strain = (self._strain + 1) * (self.far * self.h < left)
+        reach = self.far * self.h
+        short = reach < torch.minimum(self.end - self.t, self.y.abs().amax(-1))
+        if bool(short.any()):
+            short &= reach < left()
+        self._strain = (self._strain + 1) * short
         return int((self._strain >= STEADY).sum()) * 2 >= len(self._strain)
 
     def stuck(self) -> Tensor:

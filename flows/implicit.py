@@ -22,6 +22,8 @@ Swart 1997, Triangularly implicit iteration methods for ODE-IVP solvers, SIAM J.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -101,7 +103,7 @@ class ImplicitStepper:
         lanes = over.nonzero().squeeze(-1)
         return self._conclude(lanes, settled[lanes])
 
-    def stiff(self, left: Tensor) -> bool:
+    def stiff(self, left: Callable[[], Tensor]) -> bool:
         return False
 
     def stuck(self) -> Tensor:

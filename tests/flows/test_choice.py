@@ -41,7 +41,8 @@ def near_the_optimum(problem: MatrixFactorization, lanes: int = 1) -> tuple[Tens
 
 
 def run(field: Field, lanes: int = 1, **options: Any) -> Trajectory:
-    options = {"rtol": 1e-6, "stop_when_converged": False, **options}
+    tolerance = {} if "step" in options else {"rtol": 1e-6}
+    options = {"stop_when_converged": False, **tolerance, **options}
     start = near_the_optimum(field.problem, lanes)
     return integrate(field, start, [0.06, 0.12, 0.18], **options)
 
