@@ -138,7 +138,7 @@ CLAIMS = (
         devices=DEVICES,
         controls={"matrices": control_matrix},
         tiers={
-            "quick": {"seeds": 10, "runs": 3, "steps": 60},
+            "quick": {"seeds": 50, "runs": 3, "steps": 60},
             "full": {"seeds": 200, "runs": 20, "steps": 200},
         },
     ),
