@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -23,6 +22,7 @@ from benchmarks.references import References
 from benchmarks.report import bars_table, record, table
 from benchmarks.studies import STUDIES
 from benchmarks.study import Session, Study, conduct
+from claims.terminal.usage import require_writable
 from geometry.names import unknown_name
 from simulate.freed_memory import keep_freed_memory
 
@@ -223,16 +223,9 @@ def ensembles(
 
 
 def _begin(threads: int, out: Path) -> None:
-    """Make the folder now: minutes of timings are not to end at one that cannot be written."""
+    """Minutes of timings are not to end at a folder that cannot be written."""
     keep_to(threads)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise typer.BadParameter(
-            f"{str(out)!r} cannot be written: {error.strerror}", param_hint="--out"
-        ) from None
+    require_writable(out)
 
 
 def keep_to(threads: int) -> None:
