@@ -37,9 +37,14 @@ LARGEST: Final = 1e140
 _plain = partial(njit, error_model="numpy", fastmath={"contract"}, boundscheck=False)
 # What only kernels call needs no way in from Python, which takes a seventh of the compilation.
 _inner = partial(_plain, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-apart = _inner()
+# Nor does it count references: views of blocks are many, and each cost two atomic instructions, in
+# all an eighth of the time. Whoever made a block outlives those who are lent it, who may not
+# return it.
+apart = _inner(_nrt=False)
+# For what makes arrays, and so has to count.
+maker = _inner()
 # Inlined by force: for what is called in an inner loop.
-within = _inner(forceinline=True)
+within = _inner(_nrt=False, forceinline=True)
 aligned = _plain()(alignment.aligned)
 # The outermost functions.
 entry = _plain(cache=True, nogil=True)
@@ -94,6 +99,15 @@ def fill(block: Array, value: Lanes) -> None:
     for i in range(rows):
         for k in range(columns):
             put(block, i, k, value)
+
+
+@apart
+def copy(block: Array, out: Array) -> None:
+    """out = block. An assignment of arrays would look for overlaps and go by a copy."""
+    rows, columns, _ = block.shape
+    for i in range(rows):
+        for k in range(columns):
+            put(out, i, k, at(block, i, k))
 
 
 @within

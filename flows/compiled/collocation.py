@@ -20,6 +20,7 @@ from flows.compiled.blocks import (
     load,
     load_numbers,
     load_pairs,
+    maker,
     store_pairs,
 )
 from flows.compiled.correction import (
@@ -58,7 +59,7 @@ from flows.rules import Rules
 
 class Block(NamedTuple):
     """The lanes at hand: states and velocities (2, d, r, WIDTH), stages (S, 2, d, r, WIDTH), the
-    metric that filters the error, beta (1, 1, WIDTH), and notes (NOTES, 1, WIDTH)."""
+    metric that filters the error, beta (1, 1, WIDTH), notes (NOTES, 1, WIDTH) and scratch."""
 
     y: Array
     f: Array
@@ -69,6 +70,7 @@ class Block(NamedTuple):
     beta: Array
     basis: Array
     notes: Array
+    ordered: Array
 
 
 @entry
@@ -126,14 +128,15 @@ def fill_steps(
                 conclude(now, ended, rules, first, present, block.notes)
                 _go_on(block, method, room)
                 _write_down(now, ended, first, present, block)
-                look_ahead(now, rules, room.spectral.s, block.beta, first, present, block.notes)
+                s, ordered = room.spectral.s, block.ordered
+                look_ahead(now, rules, s, block.beta, first, present, block.notes, ordered)
                 plan(now, rules, method, times, first, present, block.notes, block.basis)
                 _predict(block, method, room.moved)
         _store(block, first, present, now)
     return True
 
 
-@apart
+@maker
 def _empty_block(stages: int, d: int, r: int) -> Block:
     return Block(
         aligned((2, d, r, WIDTH)),
@@ -145,6 +148,7 @@ def _empty_block(stages: int, d: int, r: int) -> Block:
         aligned((1, 1, WIDTH)),
         np.zeros((stages, stages, WIDTH)),
         np.zeros((NOTES, 1, WIDTH)),
+        np.zeros(2 * r),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from flows.compiled.blocks import Array, add, aligned, apart
+from flows.compiled.blocks import Array, add, aligned, apart, copy, maker
 from flows.compiled.lanes import WIDTH, Lanes, Mask, at, every, larger, magnitude, put, where
 from flows.compiled.metric import Metric, empty_metric, factorise, solve
 from flows.compiled.metric import Room as MetricRoom
@@ -59,7 +59,7 @@ class Room(NamedTuple):
     scratch: MetricRoom
 
 
-@apart
+@maker
 def empty_iterates(stages: int, d: int, r: int) -> Iterates:
     """Room for states (2, d, r)."""
     return Iterates(
@@ -69,7 +69,7 @@ def empty_iterates(stages: int, d: int, r: int) -> Iterates:
     )
 
 
-@apart
+@maker
 def room_of(stages: int, d: int, r: int) -> Room:
     """Room for states (2, d, r)."""
     return Room(
@@ -102,11 +102,11 @@ def correct(
     pair, given, moved, spectral = room.pair, room.given, room.moved, room.spectral
     for stage in range(len(Z)):
         for side in range(2):
-            pair[side] = start[side]
+            copy(start[side], pair[side])
             add(Z[stage, side], 1.0, pair[side])
         poison = spectrum_of(pair, target, beta, flow.l2, flow.is_tanh, spectral)
         for side in range(2):
-            given[side] = spectral.velocity[side]
+            copy(spectral.velocity[side], given[side])
             add(pair[side], -flow.decay, given[side])
             for other in range(len(Z)):
                 add(Z[other, side], -method.inverse[stage, other] / h, given[side])

@@ -12,6 +12,7 @@ from flows.compiled.blocks import (
     aligned,
     apart,
     choose,
+    copy,
     entry,
     load,
     load_numbers,
@@ -106,7 +107,8 @@ def fill_march(
         load_pairs(begin, first, present, before)
         load_pairs(slopes, first, present, chosen)
         for number in range(count):
-            parts[0] = chosen
+            for side in range(2):
+                copy(chosen[side], parts[0, side])
             left = control[0] - at(t, 0, 0)
             final = left * (1.0 - 1e-10) <= at(h, 0, 0)
             length = where(final, left, at(h, 0, 0))

@@ -28,6 +28,7 @@ from flows.compiled.blocks import (
     load,
     load_numbers,
     load_pairs,
+    maker,
     noted,
     product,
     scale_columns,
@@ -89,7 +90,7 @@ class Room(NamedTuple):
     along: Array
 
 
-@apart
+@maker
 def empty_metric(d: int, r: int) -> Metric:
     """Room for states (2, d, r)."""
     return Metric(
@@ -101,7 +102,7 @@ def empty_metric(d: int, r: int) -> Metric:
     )
 
 
-@apart
+@maker
 def room_of(d: int, r: int) -> Room:
     """Room for states (2, d, r)."""
     return Room(

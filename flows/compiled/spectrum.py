@@ -16,6 +16,7 @@ from flows.compiled.blocks import (
     load,
     load_numbers,
     load_pairs,
+    maker,
     product,
     store,
     transpose,
@@ -47,7 +48,7 @@ class Spectral(NamedTuple):
     rotated: Array
 
 
-@apart
+@maker
 def empty_spectral(d: int, r: int) -> Spectral:
     """Room for states (2, d, r)."""
     return Spectral(

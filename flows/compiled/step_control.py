@@ -162,15 +162,22 @@ def conclude(
 
 @apart
 def look_ahead(
-    now: Underway, rules: Rules, s: Array, beta: Array, first: int, present: int, notes: Array
+    now: Underway,
+    rules: Rules,
+    s: Array,
+    beta: Array,
+    first: int,
+    present: int,
+    notes: Array,
+    ordered: Array,
 ) -> None:
     """When the next singular value of a gradient reaches zero, after steps that are good.
 
     Args:
         s: (2, 1, r, WIDTH), the singular values of both gradients at the end of the step.
+        ordered: (2 r,), scratch.
     """
     r = s.shape[2]
-    ordered = np.empty(2 * r)
     for lane in range(present):
         if notes[GOOD, 0, lane] == 0.0:
             continue

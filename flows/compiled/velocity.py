@@ -20,6 +20,7 @@ from flows.compiled.blocks import (
     load,
     load_numbers,
     load_pairs,
+    maker,
     product,
     store,
     triangle,
@@ -44,7 +45,7 @@ class Room(NamedTuple):
     rows: Array
 
 
-@apart
+@maker
 def room_of(d: int, r: int) -> Room:
     """Room for states (2, d, r)."""
     return Room(
