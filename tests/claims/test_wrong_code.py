@@ -197,7 +197,7 @@ CASES = {
 }  # fmt: skip
 
 
-def _everywhere(monkeypatch: pytest.MonkeyPatch, original: object, wrong: object) -> None:
+def everywhere(monkeypatch: pytest.MonkeyPatch, original: object, wrong: object) -> None:
     for name, module in [*sys.modules.items()]:
         if name.partition(".")[0] in ROOMS:
             for known, value in [*vars(module).items()]:
@@ -215,7 +215,7 @@ def test_what_is_wrong_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     sizes = {**claim.tiers["quick"], **SMALL[case.claim], **case.sizes}
     for cached in (unfolding._distinct, unfolding._canonical):
         monkeypatch.setattr(unfolding, cached.__name__, cached.__wrapped__)
-    _everywhere(monkeypatch, case.of, case.wrong)
+    everywhere(monkeypatch, case.of, case.wrong)
     evidence = claim.check(Setting("quick", 1, sizes))
     missed = [m.name for m in evidence.measurements if not m.holds]
     assert any(each.startswith(case.missed) for each in missed), missed
