@@ -65,8 +65,9 @@ class _Costs:
 def _costs(optimizers: Mapping[str, Optimizer], rounds: int) -> _Costs:
     seen = {name: Trace() for name in optimizers}
     for name, optimizer in optimizers.items():
-        # The first step makes the state.
+        # The first step makes the state, the second is one like all that follow.
         with seen[name]:
+            optimizer.step()
             optimizer.step()
     # Claims run on one thread: what others do on its core in between is none of the step's time.
     steps = {name: optimizer.step for name, optimizer in optimizers.items()}

@@ -15,7 +15,16 @@ from torch.optim import Optimizer
 
 from claims.measuring.intervals import Array
 from claims.measuring.tuned import Tuned, tuned
-from claims.registry import Setting
+from claims.measuring.written_out import (
+    Formula,
+    adamw,
+    as_written_out,
+    heavy_ball,
+    of,
+    orthogonalised,
+    steps_off,
+)
+from claims.registry import Measurement, Setting
 from geometry.gauge import Pair
 from simulate.locally_optimal_adaptation import locally_optimal_adaptation
 from simulate.optimizers import FactorMuon, LoRAMuon, MemberAdamW, MemberSGD, Muon
@@ -84,6 +93,25 @@ ENTRANTS: Mapping[str, Entrant] = {
     EXACT_MUON: Entrant(_exact_muon),
     LORA_MUON: Entrant(_lora_muon),
 }
+# What those that are rivals do, decay as AdamW has it where nothing else is asked for.
+FORMULAS: Mapping[str, Formula] = {
+    MUON: orthogonalised(partial(heavy_ball, 0.95)),
+    ADAMW: adamw(0.01),
+    SGD: of(partial(heavy_ball, 0.9)),
+}
+
+
+def rivals_written_out(names: Sequence[str]) -> Measurement:
+    """That entrants step as their names say, on factors of rank 8."""
+
+    def off(name: str) -> float:
+        def make(factors: list[torch.nn.Parameter], lr: Tensor) -> Optimizer:
+            B, A = factors
+            return ENTRANTS[name].make([(B, A)], lr)
+
+        return steps_off(make, FORMULAS[name], [(32, RANK), (RANK, 32)])
+
+    return as_written_out([off(name) for name in names])
 
 
 @dataclass(frozen=True)

@@ -45,19 +45,19 @@ def _rates(path: Trajectory, step: float) -> Array:
     return np.asarray((roots.diff(dim=1) / step).numpy())
 
 
-def _exact_polar(field: Field, setting: Setting) -> Evidence:
-    """The measurements of SpecGD that the control shares."""
+def _exact_polar(field: Field, setting: Setting, step: float = ETA) -> Evidence:
+    """The measurements of SpecGD that controls share, its step held to the laws of one of eta."""
     problem = field.problem
     x0 = setting["aligned_start"]
     strength = torch.full((problem.rank,), x0, dtype=torch.float64)
     aligned = _march(
-        setting, field, problem.aligned_init(strength, strength, seed=[setting.seed]), ETA, STEPS
+        setting, field, problem.aligned_init(strength, strength, seed=[setting.seed]), step, STEPS
     )
     steps = aligned.arrival_times(1.0).numpy()[0] / ETA
     expected = np.array([math.ceil((math.sqrt(sigma) - x0) / ETA) for sigma in TARGETS])
 
     lora = _march(
-        setting, field, problem.lora_init(GAMMA, seed=setting.seeds(setting["seeds"])), ETA, STEPS
+        setting, field, problem.lora_init(GAMMA, seed=setting.seeds(setting["seeds"])), step, STEPS
     )
     rates = _rates(lora, ETA)
     tail = torch.cat([aligned.mode_values, lora.mode_values])[:, -100:]
@@ -153,6 +153,11 @@ def control_smoothed(setting: Setting) -> Evidence:
     return _exact_polar(spectral_flow(toy(setting.seed), 0.06), setting)
 
 
+def control_longer_steps(setting: Setting) -> Evidence:
+    """Steps of 2 eta: the cycle is twice as wide, and its loss four times as large."""
+    return _exact_polar(spectral_flow(toy(setting.seed), 0.0), setting, 2 * ETA)
+
+
 def control_higher_order(setting: Setting) -> Evidence:
     """Runge and Kutta's method in SpecGD's place, by the order alone: it is 4."""
     return Evidence(_order(setting, "runge_kutta_4").measurements)
@@ -215,6 +220,11 @@ def control_exact_polar(setting: Setting) -> Evidence:
     return _newton_schulz(spectral_flow(toy(setting.seed), 0.0), setting)
 
 
+def control_one_step(setting: Setting) -> Evidence:
+    """One step of the quintic: small singular values are still small, and so are their rates."""
+    return _newton_schulz(orthogonalized_flow(toy(setting.seed), "muon", 1), setting)
+
+
 CLAIMS = (
     Claim(
         id="usg.specgd-tracks-flow",
@@ -236,6 +246,7 @@ CLAIMS = (
         devices=DEVICES,
         controls={
             "smoothed below its threshold": control_smoothed,
+            "steps of 2 eta": control_longer_steps,
             "method of order 4": control_higher_order,
         },
         tiers={
@@ -278,7 +289,10 @@ CLAIMS = (
         criterion="rates inside [.65, 1.2] and spread by .1 at least; an inversion in every seed",
         check=check_newton_schulz,
         devices=DEVICES,
-        controls={"exact polar factor": control_exact_polar},
+        controls={
+            "exact polar factor": control_exact_polar,
+            "one step of the quintic": control_one_step,
+        },
         tiers={"quick": {"seeds": 10}, "full": {"seeds": 64}},
     ),
 )

@@ -16,16 +16,23 @@ from claims.low_rank_orthogonalization.heavy_tailed_runs import COLUMNS
 from claims.low_rank_orthogonalization.nesterov import EXACT
 from claims.registry import Setting
 from geometry import polar, unfolding
-from geometry.fixed_rank import FixedRank, Tangent, _projected, retract
+from geometry.fixed_rank import FixedRank, Tangent, _projected, retract, tangent_norm
 from geometry.fixed_rank_steps import orthogonalized
 from geometry.flops import qr_flops
-from geometry.locally_optimal import frozen_weight, locally_optimal_from_products
+from geometry.locally_optimal import (
+    frozen_weight,
+    locally_optimal_from_products,
+    locally_optimal_initialization,
+    optimal_subspaces,
+)
 from geometry.newton_schulz import newton_schulz
 from geometry.polar import _by_svd, msign
 from geometry.sketch import _basis
 from geometry.tangent_lmo import TangentOptimum, tangent_lmo
+from geometry.tensor import offline_unfolding
 from geometry.tensor_spectral_norm import spectral_norm_from_below
 from geometry.unfolding import unfold, unfolded_shape, unfoldings
+from simulate.locally_optimal_start import gradient_products
 from simulate.optimizers.descent import descend
 from simulate.optimizers.momentum import averaged
 from simulate.optimizers.riemannian import added
@@ -121,6 +128,41 @@ def _fewer_vectors(*given: Any, oversampling: int | None, **options: Any) -> Any
     return locally_optimal_from_products(*given, oversampling=rank - 1, **options)
 
 
+def _larger(share: float) -> Wrong:
+    return lambda X, cutoff=None: share * _by_svd(X, cutoff)
+
+
+def _no_momentum(_: Tensor, G: Tensor, __: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    return G, G
+
+
+def _any_basis(*given: Any) -> Tensor:
+    return torch.linalg.qr(torch.randn_like(_basis(*given))).Q
+
+
+def _loosely(B: Tensor, A: Tensor, G: Tensor, gap: float = 0.1) -> TangentOptimum:
+    return tangent_lmo(B, A, G, gap=0.1)
+
+
+def _of_other_rows(*given: Any, **options: Any) -> Any:
+    start = locally_optimal_initialization(*given, **options)
+    return start._replace(B=start.B.roll(1, -2))
+
+
+def _mispaired(G: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    U, V = optimal_subspaces(G, turn)
+    return U, V.roll(1, -2)
+
+
+def _one_per_cent_more(xi: Tangent) -> Tensor:
+    return 1.01 * tangent_norm(xi)
+
+
+def _twice(*given: Any, **options: Any) -> Any:
+    gradient_products(*given, **options)
+    return gradient_products(*given, **options)
+
+
 RUNS: dict[str, Any] = {"seeds": 2, "horizons": (16, 32)}
 ALIGNED = "||(Q^T D)(Q^T O)^T||_* / <D, O> off 1"
 CASES = {
@@ -194,10 +236,90 @@ CASES = {
         "riemannlora.rsvd", "products, or their vectors", locally_optimal_from_products,
         _fewer_vectors,
     ),
+    "polar factors too large, of a sketch": Case(
+        "low-rank.identity", "<M, O> over", _by_svd, _larger(1.01)
+    ),
+    "polar factors too large, of an orthogonal matrix": Case(
+        "low-rank.exact-rank", "||O - msign(M)||_F at condition 1,", _by_svd, _larger(1.01)
+    ),
+    "polar factors too large, in a run": Case(
+        "practical.thm-3.1", "exact polar factors", _by_svd, _larger(1.01)
+    ),
+    "polar factors too large, in the table": Case(
+        "low-rank.orthogonaliser-table", "exact polar factor", _by_svd, _larger(1.01)
+    ),
+    "polar factors too large, of an unfolding": Case(
+        "tensorion.lmo-optimal", "min ||S_tau||_2 - 1", _by_svd, _larger(1.01)
+    ),
+    "halves too long": Case(
+        "lora-muon.solves-split", "largest | ||half||", _by_svd, _larger(1.01)
+    ),
+    "steps that are far too long": Case(
+        "lora-muon.solves-split", "largest ||dW|| / eta", _by_svd, _larger(1.3)
+    ),
+    "steps that are too short": Case(
+        "lora-muon.rank-step-scale", "smallest ||dW||", _by_svd, _larger(0.7)
+    ),
+    "an optimum that is known loosely": Case(
+        "lora-muon.split-is-not-tangent-optimum", "largest gap", tangent_lmo, _loosely
+    ),
+    "a column too few, in a run": Case(
+        "low-rank.momentum-lemma", "rank of a step", _basis, _one_short, {"halvings": (1, 2)}
+    ),
+    "a column too few, under noise": Case(
+        "low-rank.heavy-tail-rate", "rank of a step", _basis, _one_short,
+        {**RUNS, "orders": {COLUMNS: (1.5,)}},
+    ),
+    "no momentum": Case(
+        "low-rank.momentum-lemma", "largest mean error", averaged, _no_momentum,
+        {"halvings": (1, 2)},
+    ),
+    "a step uphill, without momentum": Case(
+        "low-rank.msgd-rate", "exponent of ||G||_F in K, r = 3, curved", _by_svd, _larger(-1.0)
+    ),
+    "a basis of anything": Case(
+        "low-rank.alignment", "Theorem 10.5, E ||M - Q Q^T M||_F", _basis, _any_basis
+    ),
+    "a basis of anything, by power iterations": Case(
+        "low-rank.alignment", "share, Gaussian, h = 1 less Gaussian, h = 0", _basis, _any_basis
+    ),
+    "a spectral norm too large, beside N": Case(
+        "tensorion.norm-bounds", "||X||_sigma / N - 1", spectral_norm_from_below, _longer(1.1)
+    ),
+    "the unfolding of the first mode": Case(
+        "tensorion.online-vs-offline", "N*(G) / ||G_tau*||_* - 1", offline_unfolding,
+        lambda _: (0,),
+    ),
+    "a retraction that stays, beside a truncated SVD": Case(
+        "riemannlora.projection", "||R(X, xi) - truncated SVD||", retract, lambda point, _: point
+    ),
+    "a retraction that stays, by its order": Case(
+        "riemannlora.retraction-order", "slope of ||R(X, t xi) - X - t xi||", retract,
+        lambda point, _: point,
+    ),
+    "subspaces that are no pair": Case(
+        "riemannlora.loi-optimal", "|share - 1| over the family", optimal_subspaces, _mispaired
+    ),
+    "a tangent's norm too large": Case(
+        "riemannlora.loi-optimal", "share that ascent or a draw", tangent_norm, _one_per_cent_more
+    ),
+    "a tangent's norm too large, of a drawn start": Case(
+        "riemannlora.rsvd", "share, Gaussian, most", tangent_norm, _one_per_cent_more
+    ),
+    "a start in other rows": Case(
+        "riemannlora.loi-gain", "gain at alpha = 0.1", locally_optimal_initialization,
+        _of_other_rows,
+    ),
+    "a loss evaluated twice": Case(
+        "riemannlora.one-backward", "losses evaluated", gradient_products, _twice
+    ),
+    "backward passes taken twice": Case(
+        "riemannlora.loi-loss-unchanged", "backward passes", gradient_products, _twice
+    ),
 }  # fmt: skip
 
 
-def _everywhere(monkeypatch: pytest.MonkeyPatch, original: object, wrong: object) -> None:
+def everywhere(monkeypatch: pytest.MonkeyPatch, original: object, wrong: object) -> None:
     for name, module in [*sys.modules.items()]:
         if name.partition(".")[0] in ROOMS:
             for known, value in [*vars(module).items()]:
@@ -215,7 +337,7 @@ def test_what_is_wrong_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     sizes = {**claim.tiers["quick"], **SMALL[case.claim], **case.sizes}
     for cached in (unfolding._distinct, unfolding._canonical):
         monkeypatch.setattr(unfolding, cached.__name__, cached.__wrapped__)
-    _everywhere(monkeypatch, case.of, case.wrong)
+    everywhere(monkeypatch, case.of, case.wrong)
     evidence = claim.check(Setting("quick", 1, sizes))
     missed = [m.name for m in evidence.measurements if not m.holds]
     assert any(each.startswith(case.missed) for each in missed), missed

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from simulate import sweep as module
 from simulate.cells import (
@@ -28,6 +29,7 @@ from simulate.checkpoint import CheckpointError
 from simulate.optimizers import LoRAMuon, LowRankMuon, Spectron
 from simulate.processes import local_processes
 from simulate.sweep import Curve, SweepProgress, lines, sweep
+from simulate.tasks.transformer import CharacterTransformer
 from simulate.tuning import Protocol
 from tests.simulate.runs import architecture, corpus, training
 
@@ -253,6 +255,13 @@ def test_forward_flops_count_the_products() -> None:
     low = architecture("LoRAMuon", width=16, length=16, depth=2, rank=4)
     products = 2 * 4 * (4 * 2 * 16 + 2 * 5 * 16)
     assert low.forward_flops == 2 * (products + attention) + logits
+    # And so does torch, of all but attention.
+    for sizes in (dense, low):
+        tokens = torch.zeros(1, 3, sizes.length, dtype=torch.int64)
+        with FlopCounterMode(display=False) as seen, torch.no_grad():
+            CharacterTransformer(sizes, [0])(tokens)
+        counted = seen.get_flop_counts()["Global"][torch.ops.aten.bmm]
+        assert counted == tokens.numel() * (sizes.forward_flops - 2 * attention)
 
 
 def test_a_best_rate_has_an_interval() -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
+import geometry.sketch
 from claims import REGISTRY
+from claims.low_rank_orthogonalization import cost
 from claims.low_rank_orthogonalization.cost import (
     EXACTLY,
+    SKETCHES,
     _crossover,
     _crossover_by_flops,
     _formula,
     _full_formula,
 )
+from claims.registry import Setting
+from geometry.sketch import _basis, low_rank_msign
 
 
 def test_shares_of_the_derivation() -> None:
@@ -49,3 +56,30 @@ def test_an_iteration_that_is_not_counted_is_missed() -> None:
     assert measured.name == EXACTLY
     # An iteration has two products by M at least.
     assert measured.value > 4 * 24 * 40
+
+
+def test_work_that_is_counted_or_takes_time_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = REGISTRY["low-rank.cost"]
+    sizes = {"shares": {1024: (1 / 16,)}, "rounds": {1024: 2}, "exact_up_to": 0}
+    setting = Setting("quick", 1, {**claim.tiers["quick"], **sizes})
+
+    def missed() -> list[str]:
+        return [m.name for m in claim.check(setting).measurements if not m.holds]
+
+    def passes(M: Tensor, *given: Any, **options: Any) -> Tensor:
+        # Which the count leaves out.
+        for _ in range(300):
+            M = 1.0 * M
+        return low_rank_msign(M, *given, **options)
+
+    def basis_twice(*given: Any) -> Tensor:
+        _basis(*given)
+        return _basis(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cost, "low_rank_msign", passes)
+        assert [name.rpartition(",")[0] for name in missed()] == [
+            f"full over {sketch}, m = n = 1024" for sketch in SKETCHES
+        ]
+    monkeypatch.setattr(geometry.sketch, "_basis", basis_twice)
+    assert EXACTLY in missed()

@@ -67,7 +67,7 @@ def test_slower_by_so_much_is_measured_as_such(monkeypatch: pytest.MonkeyPatch) 
     planted(monkeypatch, {OURS: 0.1, FLAT: 0.01, ADAMW: 0.1}, {OURS: 3.0})
     evidence = convergence.check_convergence(tiny())
     assert evidence.holds
-    slower, edges = (measurement.value for measurement in evidence.measurements)
+    slower, edges, _ = (measurement.value for measurement in evidence.measurements)
     assert edges == 0
     # Half of the way to .01 takes half of the steps, or all of them.
     assert slower == pytest.approx(np.log(2), abs=0.03)
