@@ -250,7 +250,7 @@ CLAIMS = (
         controls={"white noise": control_white_noise},
         tiers={
             "quick": {
-                "shape": (256, 384), "draws": 8, "drawn": 2, "ranks": (16, 32, 64, 128),
+                "shape": (256, 384), "draws": 16, "drawn": 2, "ranks": (16, 32, 64, 128),
                 "powers": (0, 1, 2, 5),
             },
             "full": {

@@ -248,7 +248,7 @@ CLAIMS = (
         controls={"steps ten times as long": control_long_steps},
         tiers={
             "quick": {
-                "seeds": 16,
+                "seeds": 32,
                 "horizons": (32, 64, 128, 256),
                 "control_horizons": (32, 64),
             },

@@ -26,7 +26,7 @@ def exponent(lengths: Array, values: Array, seed: int) -> Exponent:
     Seeds are resampled whole, all lengths of a seed together.
 
     Args:
-        lengths: (N,), at least two, positive. values: (N, S) of S seeds, positive.
+        lengths: (N,), at least two, positive. values: (N, S) of S seeds, of positive means.
         seed: of the resamples.
     """
     low, high = percentile_interval(log_slopes(lengths, resampled_means(values, seed)))

@@ -67,30 +67,3 @@ def percentile_interval(values: Array, confidence: float = 0.95) -> Array:
     """The middle share of values (draws, ...): its ends, (2, ...)."""
     outside = (1 - confidence) / 2
     return np.quantile(values, (outside, 1 - outside), axis=0)
-
-
-def heavy_tailed_upper(values: Array, order: Array | float, confidence: float = 0.95) -> Array:
-    """An upper end for the expectation of members that have moments of an order, maybe no variance.
-
-    Means of such members are mostly too small and now and then far too large, so that t-intervals
-    and the bootstrap miss the expectation more often than not. By von Bahr and Esseen's inequality
-    E|mean - mu|^a <= 2 n^(1-a) E|x - mu|^a, and by Markov's the mean is off by
-
-        (2 E|x - mu|^a / (1 - confidence))^(1/a) n^(1/a - 1)
-
-    at most, with that confidence; the moment is that of the sample.
-
-    Args:
-        values: (..., S), S members. order: a in (1, 2], below the tail index; broadcasts to (...).
-
-    Returns:
-        (...).
-
-    Reference:
-        von Bahr and Esseen, Ann. Math. Statist. 36, 1965.
-    """
-    count, order = values.shape[-1], np.asarray(order, dtype=float)
-    mean = values.mean(-1)
-    moment = (np.abs(values - mean[..., None]) ** order[..., None]).mean(-1)
-    off = (2 * moment / (1 - confidence)) ** (1 / order) * count ** (1 / order - 1)
-    return np.asarray(mean + off)

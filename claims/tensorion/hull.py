@@ -22,6 +22,9 @@ from claims.tensorion.tensors import split, splits
 
 Array = NDArray[np.float64]
 ACCURACY = 1e-11
+# An optimum over an intersection of balls lies where several end at once: further the solver's
+# steps come to nothing, and now and then to no solution.
+ACCURACY_OF_AN_INTERSECTION = 1e-7
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,14 @@ class Hull:
         return -self._solved(cost, total, np.ones(1), clarabel.NonnegativeConeT(1))
 
     def largest_where_every_unfolding_is_small(self, G: Array) -> float:
-        """max <G, X> over ||X_tau||_2 <= 1 for every tau, the ball of max_tau ||X_tau||_2."""
+        """max <G, X> over ||X_tau||_2 <= 1 for every tau, the ball of max_tau ||X_tau||_2.
+
+        To a relative 1e-7.
+        """
         cones = [clarabel.PSDTriangleConeT(length) for length, _, _ in self._blocks]
         A = sparse.csc_matrix(sparse.vstack([of_Y for _, of_Y, _ in self._blocks]))
         b = np.concatenate([-of_t for _, _, of_t in self._blocks])
-        return -_least(-G.ravel(), A, b, cones)
+        return -_least(-G.ravel(), A, b, cones, ACCURACY_OF_AN_INTERSECTION)
 
     def norm(self, X: Array) -> float:
         """N(X) = min sum t_tau over sum Y_tau = X, ||Y_tau||_2 <= t_tau."""
@@ -92,11 +98,17 @@ class Hull:
         return _least(cost, A, b, cones)
 
 
-def _least(cost: Array, A: sparse.csc_matrix, b: Array, cones: Sequence[object]) -> float:
+def _least(
+    cost: Array,
+    A: sparse.csc_matrix,
+    b: Array,
+    cones: Sequence[object],
+    accuracy: float = ACCURACY,
+) -> float:
     """min cost x over b - A x in the cones."""
     settings = clarabel.DefaultSettings()
     settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = ACCURACY
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = accuracy
     quadratic = sparse.csc_matrix((len(cost), len(cost)))
     solution = clarabel.DefaultSolver(quadratic, cost, A, b, list(cones), settings).solve()
     if solution.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):

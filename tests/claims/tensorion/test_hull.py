@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from claims import REGISTRY
+from claims.measuring.draws import gaussian_there
 from claims.registry import Setting
 from claims.tensorion.hull import Hull
 from claims.tensorion.norms import _attaining, _constant
@@ -20,7 +22,7 @@ def test_on_matrices_the_norm_is_the_spectral_one() -> None:
     s = np.linalg.svd(X, compute_uv=False)
     assert hull.norm(X) == pytest.approx(s[0], rel=1e-9)
     assert hull.dual_norm(X) == pytest.approx(s.sum(), rel=1e-9)
-    assert hull.largest_where_every_unfolding_is_small(X) == pytest.approx(s.sum(), rel=1e-9)
+    assert hull.largest_where_every_unfolding_is_small(X) == pytest.approx(s.sum(), rel=2e-7)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 2, 2, 2), (2, 1, 3, 2)])
@@ -49,6 +51,14 @@ def test_the_smaller_ball_lies_within() -> None:
     G = random_matrices(3, 2, 2, 2).numpy()
     hull = Hull((3, 2, 2, 2))
     assert hull.largest_where_every_unfolding_is_small(G) < hull.dual_norm(G)
+
+
+def test_the_smaller_ball_is_solved_where_the_solver_cannot_go_on() -> None:
+    # Of the claim's own at the run's seed 8 one stops short of 1e-11 with no solution.
+    setting = REGISTRY["tensorion.lmo-optimal"].setting("quick", 8)
+    hull = Hull((3, 3, 3))
+    for G in gaussian_there(setting, 3, 3, 3).numpy():
+        assert hull.largest_where_every_unfolding_is_small(G) < hull.dual_norm(G)
 
 
 def test_products_along_modes() -> None:
