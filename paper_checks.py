@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 REGISTRY_MODULE = "claims"
 TIERS = ("quick", "full", "paper")
 DEVICES = ("cpu", "cuda")
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+DTYPES = ("float64", "float32", "bfloat16")
 INTERRUPTED = 130
 
 HELP = """Run the statements of papers on spectral optimisers, and say whether they hold.
@@ -66,7 +66,8 @@ Examples:
 
 \b
 Exit status: 0 every verdict is the expected one (a skipped claim contradicts nothing),
-1 some verdict is not, 2 wrong usage, 130 interrupted, by Ctrl-C or for want of a cluster.
+1 some verdict is not, 2 wrong usage, or all that is asked for would be skipped, 130 interrupted,
+by Ctrl-C or for want of a cluster.
 """
 
 app = typer.Typer(
@@ -124,8 +125,8 @@ def run(
         typer.Option(
             "--dtype",
             metavar="NAME",
-            help="float64, float32, bfloat16 or float16, for claims that can be asked in it; the "
-            "others are skipped.  [default: each claim's own]",
+            help="float64, float32 or bfloat16, for claims that can be asked in it; the others "
+            "are skipped.  [default: each claim's own]",
         ),
     ] = None,
     subject: Annotated[
@@ -160,7 +161,7 @@ def run(
     from claims.running.crew import Asked
 
     asked = Asked(tier, seed, REGISTRY_MODULE, subject, Place(device, dtype), out / "cells")
-    whole = not (only or paper or subject or resume)
+    whole = not (only or resume) and paper is subject is None
     # All claims are loaded by workers while this process does; a choice of them comes first.
     chosen = None if whole else _chosen(asked, only or [], paper)
     with ExitStack() as until:
@@ -310,22 +311,32 @@ def _registry() -> Registry:
 def _chosen(
     asked: Asked, only: Sequence[str] = (), paper: str | None = None
 ) -> tuple[Registry, tuple[Claim, ...]]:
-    """The claims that can be asked at all, and those of them that are meant."""
-    registry = _registry() if asked.subject is None else _about(asked.subject)
-    return registry, _select(registry, only, paper)
+    """All claims, and those that are meant, of which one at least can be judged."""
+    from claims.selection import require_judgeable
+
+    registry = _registry()
+    chosen = _select(registry, only, paper)
+    if asked.subject is not None:
+        chosen = _about(asked.subject, registry, only, paper)
+    with usage_errors(None):
+        require_judgeable(chosen, asked.tier, asked.seed, asked.place)
+    return registry, chosen
 
 
-def _about(subject: str) -> Registry:
-    """The claims that can be asked of the optimiser under test."""
-    from claims.subject import about, load_subject
+def _about(
+    subject: str, registry: Registry, only: Sequence[str], paper: str | None
+) -> tuple[Claim, ...]:
+    """Those of the claims that are meant that can be asked of the optimiser under test."""
+    from claims.subject import about, load_subject, select_about
 
     with usage_errors("--subject"):
         loaded = load_subject(subject)
-    registry = about(loaded, _registry())
+        chosen = select_about(loaded, registry, only, paper)
     origin = f" ({loaded.origin})" if loaded.origin else ""
-    told = f"Under test: {subject}{origin}, of {loaded.takes}; {len(registry)} claims are about it."
+    fit = len(about(loaded, registry))
+    told = f"Under test: {subject}{origin}, of {loaded.takes}; {fit} claims are about it."
     standard_console().print(Text(told), soft_wrap=True)
-    return registry
+    return chosen
 
 
 def _select(registry: Registry, only: Sequence[str], paper: str | None) -> tuple[Claim, ...]:

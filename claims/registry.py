@@ -29,7 +29,7 @@ Source = Literal["paper", "derived", "related"]
 Make = Callable[..., Any]
 TIERS = ("quick", "full", "paper")
 DEVICES = ("cpu", "cuda")
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+DTYPES = ("float64", "float32", "bfloat16")
 # Where training goes by rates and not by round-off.
 TRAINS_IN = ("float64", "float32", "bfloat16")
 # Where a criterion counts in round-offs of the dtype, or has room for them.
@@ -242,9 +242,10 @@ class Claim:
     longest claims are started first.
     ``subject`` says what the optimisers take that the statement can be asked of, where it is not
     about the paper's own alone; the check then takes its optimiser from :meth:`Setting.optimizer`.
-    ``devices`` are where it can be asked to run, and ``dtypes`` in what, beside its own: those in
-    which its criterion says the same. Check and controls then take both from the setting
-    (:attr:`Setting.device`, :meth:`Setting.dtype`). ``stays`` is why it runs nowhere else.
+    ``devices`` are where it can be asked to run, and ``dtypes`` in what: those in which its
+    criterion says the same. Check and controls take both from the setting
+    (:attr:`Setting.device`, :meth:`Setting.dtype`), but where float64 is the only one; of those
+    that compare dtypes, or time one, there is none. ``stays`` is why it runs nowhere else.
     """
 
     id: str
@@ -263,7 +264,7 @@ class Claim:
     seconds: float = 1.0
     subject: Literal["pairs", "matrices"] | None = None
     devices: tuple[str, ...] = ("cpu",)
-    dtypes: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ("float64",)
     stays: str = "it is stated and measured in float64 on the CPU"
 
     def __post_init__(self) -> None:
@@ -289,8 +290,13 @@ class Claim:
         if place.device not in self.devices:
             return f"not on {place.device}: {self.stays}"
         if place.dtype not in (None, *self.dtypes):
-            return f"not in {place.dtype}: its criterion is stated for the dtype it runs in"
+            stated = ", ".join(self.dtypes) or "dtypes of its own"
+            return f"not in {place.dtype}: its criterion is stated for {stated}"
         return None
+
+    def skipped(self, setting: Setting) -> str | None:
+        """Why the claim cannot run in a setting, or None."""
+        return self.unfit(setting.place) or self.skip(setting)
 
     def setting(
         self,

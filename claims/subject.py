@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from claims.registry import Claim, Registry
+from claims.selection import select
 from geometry.names import unknown_name
 from simulate.optimizers import OneByOne
 
@@ -154,3 +155,22 @@ def _taken(name: str, make: Any) -> Takes:
 def about(subject: Subject, registry: Registry) -> Registry:
     """The claims that can be asked of a subject."""
     return Registry(claim for claim in registry if subject.can_be_asked(claim))
+
+
+def select_about(
+    subject: Subject, registry: Registry, only: Sequence[str] = (), paper: str | None = None
+) -> tuple[Claim, ...]:
+    """The claims that are meant, as by :func:`claims.selection.select`, and can be asked.
+
+    Raises ValueError for a name that means no claim, or only claims that cannot be asked.
+    """
+    asked = {name: [name] for name in only} or {str(paper): []}
+    for name, pattern in asked.items():
+        meant = select(registry, pattern, paper)
+        if not any(map(subject.can_be_asked, meant)):
+            those = ", ".join(claim.id for claim in about(subject, registry))
+            raise ValueError(
+                f"there is {name!r}, but it cannot be asked of {subject.name}, an optimiser of "
+                f"{subject.takes}; these claims can: {those}"
+            )
+    return tuple(filter(subject.can_be_asked, select(registry, only, paper)))

@@ -10,7 +10,7 @@ import torch
 import paper_checks
 from claims.results import read_results
 from tests.claims import fakes
-from tests.test_paper_checks import FAKES, call, refuse
+from tests.command_line import FAKES, call, refuse
 
 
 @pytest.fixture(autouse=True)
@@ -54,5 +54,5 @@ def test_a_run_on_gpus_through_workers(tmp_path: Path, monkeypatch: pytest.Monke
     shown = call("show", "place.one", "--out", tmp_path).output
     assert "tier quick, seed 0, cuda, float32" in shown
     # By default one job a GPU.
-    call("--only", "fake.skipped", "--device", "cuda", "--out", tmp_path / "again")
+    call("--only", "place.one", "--device", "cuda", "--out", tmp_path / "again")
     assert read_results(tmp_path / "again").run["jobs"] == 2

@@ -15,13 +15,13 @@ from typing import NoReturn
 import typer
 
 
-def refuse(message: str, option: str) -> NoReturn:
-    """End with the message about an option."""
+def refuse(message: str, option: str | None) -> NoReturn:
+    """End with the message about an option, or about several."""
     raise typer.BadParameter(message, param_hint=option)
 
 
 @contextmanager
-def usage_errors(option: str, advice: str = "") -> Iterator[None]:
+def usage_errors(option: str | None, advice: str = "") -> Iterator[None]:
     """A ValueError in here is the user's: exit 2 with its message."""
     try:
         yield

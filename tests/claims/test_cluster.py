@@ -23,7 +23,7 @@ from claims.running.many import run_claims
 from claims.running.one import run_claim
 from tests.claims import fakes
 from tests.claims.test_running import ASKED, FAKES
-from tests.test_paper_checks import ROOT, InProcess, call, refuse
+from tests.command_line import ROOT, InProcess, call, refuse
 
 distributed = pytest.importorskip("distributed")
 # Dask brings it along.
