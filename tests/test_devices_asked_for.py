@@ -27,9 +27,10 @@ def test_a_gpu_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_a_run_on_gpus_through_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two, by name alone: what claims are told, what is skipped, and what is recorded."""
-    from claims.running import gpus
+    from claims.running import gpus, here
 
     monkeypatch.setattr(gpus, "gpu_names", lambda device: ("One", "Other"))
+    monkeypatch.setattr(here, "cores", lambda: 8)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     names = ("--only", "place.*", "--only", "fake.passing", "--out", tmp_path)
     asked = ("--device", "cuda", "--dtype", "float32", "--jobs", 8)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import paper_checks
 from claims.results import read_results
+from claims.running import here
 from tests.claims import fakes
 from tests.claims.test_results import edit
 from tests.command_line import FAKES, ROOT, call, refuse
@@ -46,10 +47,12 @@ def await_claims(out: Path, count: int) -> None:
     pytest.fail(f"no {count} claims were recorded")
 
 
-def test_a_whole_run_through_workers(tmp_path: Path) -> None:
-    result = call("--paper", "random", "--jobs", 2, "--out", tmp_path)
+def test_a_whole_run_through_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "cores", lambda: 2)
+    result = call("--paper", "random", "--jobs", 100_000, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert "3 claims: 3 HOLDS" in result.output
+    assert "100000 jobs are asked for; 2 run at once" in result.output
     assert "Flows: the " in result.output
     assert f"Report: {tmp_path / 'report.html'}" in result.output
     assert "random.sampled-a" in (tmp_path / "report.html").read_text()
