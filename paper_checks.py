@@ -6,7 +6,6 @@ Nothing heavy is imported until it is needed, so that ``--help`` and wrong usage
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ Examples:
 \b
 Exit status: 0 every verdict is the expected one (a skipped claim contradicts nothing),
 1 some verdict is not, 2 wrong usage, or all that is asked for would be skipped, 130 interrupted,
-by Ctrl-C or for want of a cluster.
+by Ctrl-C or for want of a cluster or of room on the disk.
 """
 
 app = typer.Typer(
@@ -158,6 +157,7 @@ def run(
         out = out / subject.replace(":", ".")
     require_writable(out)
     from claims.registry import Place
+    from claims.results import sole_recorder
     from claims.running.crew import Asked
 
     asked = Asked(tier, seed, REGISTRY_MODULE, subject, Place(device, dtype), out / "cells")
@@ -166,7 +166,10 @@ def run(
     chosen = None if whole else _chosen(asked, only or [], paper)
     with ExitStack() as until:
         crew = _crew(until, scheduler, asked, jobs, standing=whole)
-        code = _run(*(chosen or _chosen(asked)), asked, crew, out, resume)
+        registry, claims = chosen or _chosen(asked)
+        with usage_errors("--out"):
+            until.enter_context(sole_recorder(out))
+        code = _run(registry, claims, asked, crew, out, resume)
     raise typer.Exit(code)
 
 
@@ -233,8 +236,8 @@ def _run(
     out: Path,
     resume: bool,
 ) -> int:
-    from claims.results import Recorder, previous_seconds, read_results
-    from claims.results.provenance import kept_claims, resumed, run_header, settled
+    from claims.results import NotRecorded, Recorder, previous_seconds, read_results
+    from claims.results.provenance import kept_claims, other_code, resumed, run_header, settled
     from claims.results.recorded import Recorded
     from claims.running.crew import CrewLost
     from claims.running.here import cores
@@ -255,9 +258,8 @@ def _run(
             previous = read_results(out)
             header = resumed(header, previous)
             kept = kept_claims(previous, order)
-        if previous.run["commit"] != header["commit"]:
-            commits = f"commit {previous.run['commit']}; this is {header['commit']}"
-            console.print(f"Note: what is kept was recorded at {commits}.")
+        if told := other_code(header, previous):
+            console.print(Text(f"Note: {told}."), soft_wrap=True)
     done = settled(kept)
     rest = [claim for claim in chosen if claim.id not in done]
     if resume:
@@ -265,7 +267,9 @@ def _run(
     for line in (*crew.remarks, kernel_line()):
         console.print(Text(line), soft_wrap=True)
     if asked.store is not None and not resume:
-        shutil.rmtree(asked.store, ignore_errors=True)
+        # Whatever else is in a folder of this name is not ours.
+        for part in asked.store.glob("*.cell*"):
+            part.unlink()
     recorder = Recorder(out, header, order, kept)
     try:
         with RunProgress(console, len(rest)) as progress:
@@ -278,18 +282,23 @@ def _run(
                 on_share=progress.share,
                 expected_seconds=previous_seconds(out, header),
             )
-    except (KeyboardInterrupt, CrewLost) as end:
-        why = f", for {end}" if isinstance(end, CrewLost) else ""
+        results = recorder.finish()
+    except (KeyboardInterrupt, CrewLost, NotRecorded) as end:
+        why = "" if isinstance(end, KeyboardInterrupt) else f", for {end}"
         stand = f"{len(recorder.results)} claims stand in {out}"
         console.print(Text(f"Interrupted{why}; {stand}. Go on with --resume."), soft_wrap=True)
         return INTERRUPTED
-    results = recorder.finish()
     claims = [results[claim.id] for claim in chosen]
     console.print(verdict_table(claims))
     for claim in claims:
         if not claim.as_expected:
             console.print(Text("\n".join(surprise(claim)) + "\n"))
-    report = _report(console, out, min(crew.jobs, cores()))
+    try:
+        report = _report(console, out, min(crew.jobs, cores()))
+    except OSError as error:
+        told = f"No report, for {out} cannot be written: {error.strerror}. --resume writes it."
+        console.print(Text(told), soft_wrap=True)
+        return INTERRUPTED
     console.print(f"{counts(claims)}; {time.perf_counter() - start:.1f} s")
     console.print(Text(f"Report: {report}"), soft_wrap=True)
     return 0 if all(claim.as_expected for claim in claims) else 1

@@ -67,6 +67,13 @@ class Subject:
         made = self.make(given, lr=lr)
         if not callable(getattr(made, "step", None)):
             raise TypeError(f"{self.name}: an optimiser with a step() is expected; given {made!r}")
+        try:
+            inspect.signature(made.step).bind()
+        except TypeError as needs:
+            raise TypeError(
+                f"{self.name}: a step() of nothing but gradients is expected, for there is no loss "
+                f"to evaluate again; given one with {needs}"
+            ) from None
         return made
 
     def can_be_asked(self, claim: Claim) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import paper_checks
-from claims.results import read_results
+from claims.results import read_results, sole_recorder
 from claims.running import here
 from tests.claims import fakes
 from tests.claims.test_results import edit
@@ -141,10 +141,12 @@ def test_what_claims_keep_on_their_way_is_gone_on_with_by_resume_alone(tmp_path:
         assert result.exit_code == 0, result.output
         return sorted(path.name for path in (tmp_path / "cells").iterdir())
 
-    assert parts() == ["0.part"]
-    assert parts() == ["0.part"], "a new run keeps nothing of an old one"
+    assert parts() == ["0.cell"]
+    assert parts() == ["0.cell"], "a new run keeps nothing of an old one"
     (tmp_path / "results.json").unlink()
-    assert parts("--resume") == ["0.part", "1.part"]
+    assert parts("--resume") == ["0.cell", "1.cell"]
+    (tmp_path / "cells" / "of somebody else").touch()
+    assert parts() == ["0.cell", "of somebody else"]
 
 
 def test_resume_keeps_what_is_recorded_and_runs_what_raised(
@@ -181,6 +183,47 @@ def test_resume_tells_of_another_commit(tmp_path: Path, in_process: list[str]) -
     assert "Note:" not in call(*resume).output
     edit(tmp_path, "run", "commit", value="0123abc")
     assert "Note: what is kept was recorded at commit 0123abc; this is" in call(*resume).output
+
+
+def test_resume_tells_of_other_code_in_the_same_commit(
+    tmp_path: Path, in_process: list[str]
+) -> None:
+    call("--only", "fake.passing", "--out", tmp_path)
+    edit(tmp_path, "run", "code", value="0123")
+    output = call("--only", "fake.passing", "--out", tmp_path, "--resume").output
+    assert "Note: what is kept was recorded at code 0123; this is code " in output
+
+
+def test_two_runs_into_one_folder_at_once_are_refused(
+    tmp_path: Path, in_process: list[str]
+) -> None:
+    asked = ("--only", "fake.passing", "--out", tmp_path)
+    with sole_recorder(tmp_path):
+        refuse("another run records into", *asked)
+        refuse("another run records into", *asked, "--resume")
+    assert in_process == []
+    assert call(*asked).exit_code == 0
+
+
+def test_what_cannot_be_written_ends_the_run_and_is_said(
+    tmp_path: Path, in_process: list[str]
+) -> None:
+    asked = ("--only", "random.*", "--out", tmp_path)
+    (tmp_path / "evidence").touch()
+    stopped = call(*asked)
+    assert stopped.exit_code == 130, stopped.output
+    said = f"Interrupted, for {tmp_path} cannot be written: File exists; 0 claims stand in"
+    assert said in stopped.output
+    (tmp_path / "evidence").unlink()
+    (tmp_path / "report.html").mkdir()
+    without = call(*asked)
+    assert without.exit_code == 130, without.output
+    assert "3 HOLDS" not in without.output
+    assert f"No report, for {tmp_path} cannot be written: Is a directory" in without.output
+    (tmp_path / "report.html").rmdir()
+    in_process.clear()
+    assert call(*asked, "--resume").exit_code == 0
+    assert in_process == []
 
 
 def test_resume_with_nothing_recorded_starts(tmp_path: Path, in_process: list[str]) -> None:

@@ -89,9 +89,9 @@ def long_work(setting: Setting) -> Evidence:
     means.progress(0.5)
     kept = 0
     if means.store is not None:
-        kept = len(list(means.store.glob("*.part")))
+        kept = len(list(means.store.glob("*.cell")))
         means.store.mkdir(parents=True, exist_ok=True)
-        (means.store / f"{kept}.part").touch()
+        (means.store / f"{kept}.cell").touch()
     ends = {1}
     if means.processes > 1:
         with local_processes(means.processes) as processes:
