@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from numpy.typing import NDArray
 
@@ -226,6 +227,14 @@ class Setting:
 Check = Callable[[Setting], Evidence]
 
 
+def require_id(identifier: str) -> None:
+    """Raise ValueError unless it can be a file's name, which must not lead out of its folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", identifier):
+        raise ValueError(
+            f"claim id {identifier!r}: letters, digits, '.', '_' and '-' were expected"
+        )
+
+
 def _no_skip(_: Setting) -> str | None:
     return None
 
@@ -268,9 +277,12 @@ class Claim:
     stays: str = "it is stated and measured in float64 on the CPU"
 
     def __post_init__(self) -> None:
+        require_id(self.id)
         for name, given, known in (
+            ("source", (self.source,), get_args(Source)),
             ("device", self.devices, DEVICES),
             ("dtype", self.dtypes, DTYPES),
+            ("tier", self.tiers, TIERS),
         ):
             for each in given:
                 if each not in known:
@@ -281,9 +293,6 @@ class Claim:
             raise ValueError(
                 f"claim {self.id!r} expects {self.expected}; HOLDS and REFUTED can be expected"
             )
-        for tier in self.tiers:
-            if tier not in TIERS:
-                raise unknown_name("tier", tier, TIERS)
 
     def unfit(self, place: Place) -> str | None:
         """Why the claim cannot be asked to run at a place, or None."""
