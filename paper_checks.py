@@ -19,6 +19,7 @@ from rich.text import Text
 
 from claims.terminal.console import WIDTH, standard_console
 from claims.terminal.usage import (
+    Commands,
     is_default,
     refuse,
     refuse_options_before,
@@ -70,6 +71,7 @@ by Ctrl-C or for want of a cluster or of room on the disk.
 """
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -60,7 +60,7 @@ def test_every_verdict_comes_out_and_a_dead_worker_costs_one_claim() -> None:
     assert {o.claim.id: o.verdict for o in outcomes} == EXPECTED
     assert sorted(recorded) == sorted(started) == sorted(EXPECTED)
     reasons = {o.claim.id: o.reason for o in outcomes}
-    assert reasons["fatal.dying"] == "the worker process died (killed by SIGKILL)"
+    assert reasons["fatal.dying"].startswith("the worker process died (killed by SIGKILL, perhaps")
     assert reasons["fake.skipped"] == "needs the paper tier"
     assert reasons["fake.refuted"] == "$x = 2$"
 
