@@ -6,7 +6,6 @@ Nothing heavy is imported until it is needed, so that ``--help`` and wrong usage
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from claims.terminal.console import WIDTH, standard_console
 from claims.terminal.usage import (
+    Commands,
     is_default,
     refuse,
     refuse_options_before,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 REGISTRY_MODULE = "claims"
 TIERS = ("quick", "full", "paper")
 DEVICES = ("cpu", "cuda")
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+DTYPES = ("float64", "float32", "bfloat16")
 INTERRUPTED = 130
 
 HELP = """Run the statements of papers on spectral optimisers, and say whether they hold.
@@ -66,10 +66,12 @@ Examples:
 
 \b
 Exit status: 0 every verdict is the expected one (a skipped claim contradicts nothing),
-1 some verdict is not, 2 wrong usage, 130 interrupted, by Ctrl-C or for want of a cluster.
+1 some verdict is not, 2 wrong usage, or all that is asked for would be skipped, 130 interrupted,
+by Ctrl-C or for want of a cluster or of room on the disk.
 """
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -99,8 +101,8 @@ def run(
         typer.Option(
             "--jobs",
             metavar="N",
-            help="Claims at once.  [default: number of cores, of GPUs on cuda, of a cluster's "
-            "threads]",
+            help="Claims at once, at most one a core.  [default: number of cores, of GPUs on cuda, "
+            "of a cluster's threads]",
         ),
     ] = None,
     scheduler: Annotated[
@@ -124,8 +126,8 @@ def run(
         typer.Option(
             "--dtype",
             metavar="NAME",
-            help="float64, float32, bfloat16 or float16, for claims that can be asked in it; the "
-            "others are skipped.  [default: each claim's own]",
+            help="float64, float32 or bfloat16, for claims that can be asked in it; the others "
+            "are skipped.  [default: each claim's own]",
         ),
     ] = None,
     subject: Annotated[
@@ -157,15 +159,19 @@ def run(
         out = out / subject.replace(":", ".")
     require_writable(out)
     from claims.registry import Place
+    from claims.results import sole_recorder
     from claims.running.crew import Asked
 
     asked = Asked(tier, seed, REGISTRY_MODULE, subject, Place(device, dtype), out / "cells")
-    whole = not (only or paper or subject or resume)
+    whole = not (only or resume) and paper is subject is None
     # All claims are loaded by workers while this process does; a choice of them comes first.
     chosen = None if whole else _chosen(asked, only or [], paper)
     with ExitStack() as until:
         crew = _crew(until, scheduler, asked, jobs, standing=whole)
-        code = _run(*(chosen or _chosen(asked)), asked, crew, out, resume)
+        registry, claims = chosen or _chosen(asked)
+        with usage_errors("--out"):
+            until.enter_context(sole_recorder(out))
+        code = _run(registry, claims, asked, crew, out, resume)
     raise typer.Exit(code)
 
 
@@ -232,8 +238,8 @@ def _run(
     out: Path,
     resume: bool,
 ) -> int:
-    from claims.results import Recorder, previous_seconds, read_results
-    from claims.results.provenance import kept_claims, resumed, run_header, settled
+    from claims.results import NotRecorded, Recorder, previous_seconds, read_results
+    from claims.results.provenance import kept_claims, other_code, resumed, run_header, settled
     from claims.results.recorded import Recorded
     from claims.running.crew import CrewLost
     from claims.running.here import cores
@@ -254,9 +260,8 @@ def _run(
             previous = read_results(out)
             header = resumed(header, previous)
             kept = kept_claims(previous, order)
-        if previous.run["commit"] != header["commit"]:
-            commits = f"commit {previous.run['commit']}; this is {header['commit']}"
-            console.print(f"Note: what is kept was recorded at {commits}.")
+        if told := other_code(header, previous):
+            console.print(Text(f"Note: {told}."), soft_wrap=True)
     done = settled(kept)
     rest = [claim for claim in chosen if claim.id not in done]
     if resume:
@@ -264,7 +269,9 @@ def _run(
     for line in (*crew.remarks, kernel_line()):
         console.print(Text(line), soft_wrap=True)
     if asked.store is not None and not resume:
-        shutil.rmtree(asked.store, ignore_errors=True)
+        # Whatever else is in a folder of this name is not ours.
+        for part in asked.store.glob("*.cell*"):
+            part.unlink()
     recorder = Recorder(out, header, order, kept)
     try:
         with RunProgress(console, len(rest)) as progress:
@@ -277,18 +284,23 @@ def _run(
                 on_share=progress.share,
                 expected_seconds=previous_seconds(out, header),
             )
-    except (KeyboardInterrupt, CrewLost) as end:
-        why = f", for {end}" if isinstance(end, CrewLost) else ""
+        results = recorder.finish()
+    except (KeyboardInterrupt, CrewLost, NotRecorded) as end:
+        why = "" if isinstance(end, KeyboardInterrupt) else f", for {end}"
         stand = f"{len(recorder.results)} claims stand in {out}"
         console.print(Text(f"Interrupted{why}; {stand}. Go on with --resume."), soft_wrap=True)
         return INTERRUPTED
-    results = recorder.finish()
     claims = [results[claim.id] for claim in chosen]
     console.print(verdict_table(claims))
     for claim in claims:
         if not claim.as_expected:
             console.print(Text("\n".join(surprise(claim)) + "\n"))
-    report = _report(console, out, min(crew.jobs, cores()))
+    try:
+        report = _report(console, out, min(crew.jobs, cores()))
+    except OSError as error:
+        told = f"No report, for {out} cannot be written: {error.strerror}. --resume writes it."
+        console.print(Text(told), soft_wrap=True)
+        return INTERRUPTED
     console.print(f"{counts(claims)}; {time.perf_counter() - start:.1f} s")
     console.print(Text(f"Report: {report}"), soft_wrap=True)
     return 0 if all(claim.as_expected for claim in claims) else 1
@@ -310,22 +322,32 @@ def _registry() -> Registry:
 def _chosen(
     asked: Asked, only: Sequence[str] = (), paper: str | None = None
 ) -> tuple[Registry, tuple[Claim, ...]]:
-    """The claims that can be asked at all, and those of them that are meant."""
-    registry = _registry() if asked.subject is None else _about(asked.subject)
-    return registry, _select(registry, only, paper)
+    """All claims, and those that are meant, of which one at least can be judged."""
+    from claims.selection import require_judgeable
+
+    registry = _registry()
+    chosen = _select(registry, only, paper)
+    if asked.subject is not None:
+        chosen = _about(asked.subject, registry, only, paper)
+    with usage_errors(None):
+        require_judgeable(chosen, asked.tier, asked.seed, asked.place)
+    return registry, chosen
 
 
-def _about(subject: str) -> Registry:
-    """The claims that can be asked of the optimiser under test."""
-    from claims.subject import about, load_subject
+def _about(
+    subject: str, registry: Registry, only: Sequence[str], paper: str | None
+) -> tuple[Claim, ...]:
+    """Those of the claims that are meant that can be asked of the optimiser under test."""
+    from claims.subject import about, load_subject, select_about
 
     with usage_errors("--subject"):
         loaded = load_subject(subject)
-    registry = about(loaded, _registry())
+        chosen = select_about(loaded, registry, only, paper)
     origin = f" ({loaded.origin})" if loaded.origin else ""
-    told = f"Under test: {subject}{origin}, of {loaded.takes}; {len(registry)} claims are about it."
+    fit = len(about(loaded, registry))
+    told = f"Under test: {subject}{origin}, of {loaded.takes}; {fit} claims are about it."
     standard_console().print(Text(told), soft_wrap=True)
-    return registry
+    return chosen
 
 
 def _select(registry: Registry, only: Sequence[str], paper: str | None) -> tuple[Claim, ...]:

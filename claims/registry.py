@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from numpy.typing import NDArray
 
@@ -29,7 +30,7 @@ Source = Literal["paper", "derived", "related"]
 Make = Callable[..., Any]
 TIERS = ("quick", "full", "paper")
 DEVICES = ("cpu", "cuda")
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+DTYPES = ("float64", "float32", "bfloat16")
 # Where training goes by rates and not by round-off.
 TRAINS_IN = ("float64", "float32", "bfloat16")
 # Where a criterion counts in round-offs of the dtype, or has room for them.
@@ -226,6 +227,14 @@ class Setting:
 Check = Callable[[Setting], Evidence]
 
 
+def require_id(identifier: str) -> None:
+    """Raise ValueError unless it can be a file's name, which must not lead out of its folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", identifier):
+        raise ValueError(
+            f"claim id {identifier!r}: letters, digits, '.', '_' and '-' were expected"
+        )
+
+
 def _no_skip(_: Setting) -> str | None:
     return None
 
@@ -242,9 +251,10 @@ class Claim:
     longest claims are started first.
     ``subject`` says what the optimisers take that the statement can be asked of, where it is not
     about the paper's own alone; the check then takes its optimiser from :meth:`Setting.optimizer`.
-    ``devices`` are where it can be asked to run, and ``dtypes`` in what, beside its own: those in
-    which its criterion says the same. Check and controls then take both from the setting
-    (:attr:`Setting.device`, :meth:`Setting.dtype`). ``stays`` is why it runs nowhere else.
+    ``devices`` are where it can be asked to run, and ``dtypes`` in what: those in which its
+    criterion says the same. Check and controls take both from the setting
+    (:attr:`Setting.device`, :meth:`Setting.dtype`), but where float64 is the only one; of those
+    that compare dtypes, or time one, there is none. ``stays`` is why it runs nowhere else.
     """
 
     id: str
@@ -263,13 +273,16 @@ class Claim:
     seconds: float = 1.0
     subject: Literal["pairs", "matrices"] | None = None
     devices: tuple[str, ...] = ("cpu",)
-    dtypes: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ("float64",)
     stays: str = "it is stated and measured in float64 on the CPU"
 
     def __post_init__(self) -> None:
+        require_id(self.id)
         for name, given, known in (
+            ("source", (self.source,), get_args(Source)),
             ("device", self.devices, DEVICES),
             ("dtype", self.dtypes, DTYPES),
+            ("tier", self.tiers, TIERS),
         ):
             for each in given:
                 if each not in known:
@@ -280,17 +293,19 @@ class Claim:
             raise ValueError(
                 f"claim {self.id!r} expects {self.expected}; HOLDS and REFUTED can be expected"
             )
-        for tier in self.tiers:
-            if tier not in TIERS:
-                raise unknown_name("tier", tier, TIERS)
 
     def unfit(self, place: Place) -> str | None:
         """Why the claim cannot be asked to run at a place, or None."""
         if place.device not in self.devices:
             return f"not on {place.device}: {self.stays}"
         if place.dtype not in (None, *self.dtypes):
-            return f"not in {place.dtype}: its criterion is stated for the dtype it runs in"
+            stated = ", ".join(self.dtypes) or "dtypes of its own"
+            return f"not in {place.dtype}: its criterion is stated for {stated}"
         return None
+
+    def skipped(self, setting: Setting) -> str | None:
+        """Why the claim cannot run in a setting, or None."""
+        return self.unfit(setting.place) or self.skip(setting)
 
     def setting(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 
-from claims.registry import Claim, Registry
+from claims.registry import Claim, Place, Registry, Setting
 from geometry.names import unknown_name
 
 
@@ -36,3 +38,18 @@ def select(
     if not only:
         return chosen
     return tuple(c for c in chosen if any(fnmatchcase(c.id, pattern) for pattern in only))
+
+
+def require_judgeable(claims: Sequence[Claim], tier: str, seed: int, place: Place) -> None:
+    """Raises ValueError where all of them would be skipped, with the reasons."""
+    reasons = Counter(_skipped(claim, claim.setting(tier, seed, place=place)) for claim in claims)
+    if None not in reasons:
+        told = "; ".join(f"{count} skipped, {reason}" for reason, count in reasons.items())
+        raise ValueError(f"nothing that is asked for can be judged: {told}")
+
+
+def _skipped(claim: Claim, setting: Setting) -> str | None:
+    # What is raised is told when the claim runs, as of any other.
+    with suppress(Exception):
+        return claim.skipped(setting)
+    return None

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from claims.registry import Claim, Registry
+from claims.selection import select
 from geometry.names import unknown_name
 from simulate.optimizers import OneByOne
 
@@ -66,6 +67,13 @@ class Subject:
         made = self.make(given, lr=lr)
         if not callable(getattr(made, "step", None)):
             raise TypeError(f"{self.name}: an optimiser with a step() is expected; given {made!r}")
+        try:
+            inspect.signature(made.step).bind()
+        except TypeError as needs:
+            raise TypeError(
+                f"{self.name}: a step() of nothing but gradients is expected, for there is no loss "
+                f"to evaluate again; given one with {needs}"
+            ) from None
         return made
 
     def can_be_asked(self, claim: Claim) -> bool:
@@ -154,3 +162,22 @@ def _taken(name: str, make: Any) -> Takes:
 def about(subject: Subject, registry: Registry) -> Registry:
     """The claims that can be asked of a subject."""
     return Registry(claim for claim in registry if subject.can_be_asked(claim))
+
+
+def select_about(
+    subject: Subject, registry: Registry, only: Sequence[str] = (), paper: str | None = None
+) -> tuple[Claim, ...]:
+    """The claims that are meant, as by :func:`claims.selection.select`, and can be asked.
+
+    Raises ValueError for a name that means no claim, or only claims that cannot be asked.
+    """
+    asked = {name: [name] for name in only} or {str(paper): []}
+    for name, pattern in asked.items():
+        meant = select(registry, pattern, paper)
+        if not any(map(subject.can_be_asked, meant)):
+            those = ", ".join(claim.id for claim in about(subject, registry))
+            raise ValueError(
+                f"there is {name!r}, but it cannot be asked of {subject.name}, an optimiser of "
+                f"{subject.takes}; these claims can: {those}"
+            )
+    return tuple(filter(subject.can_be_asked, select(registry, only, paper)))

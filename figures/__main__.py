@@ -60,7 +60,11 @@ def main(
         raise typer.Exit(2) from None
     by_name = {figure.name: figure for figure in FIGURES}
     drawn = [by_name[name] for name in chosen]
-    complete = _draw(drawn, endings, results, out, errors, set(names or ()))
+    try:
+        complete = _draw(drawn, endings, results, out, errors, set(names or ()))
+    except OSError as error:
+        errors.print(f"error: {out / 'figures'} cannot be written: {error.strerror}")
+        raise typer.Exit(2) from None
     raise typer.Exit(0 if complete else 1)
 
 

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -28,3 +29,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
             yield there
     else:
         yield torch.device(request.param)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Claims of the command line run in this process, and which ones did."""
+    from claims.running import here
+    from tests.command_line import InProcess
+
+    crew = InProcess()
+    monkeypatch.setattr(here, "on_this_machine", lambda *_, **__: nullcontext(crew))
+    return crew.ran

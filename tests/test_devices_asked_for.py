@@ -10,7 +10,7 @@ import torch
 import paper_checks
 from claims.results import read_results
 from tests.claims import fakes
-from tests.test_paper_checks import FAKES, call, refuse
+from tests.command_line import FAKES, call, refuse
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +27,10 @@ def test_a_gpu_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_a_run_on_gpus_through_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two, by name alone: what claims are told, what is skipped, and what is recorded."""
-    from claims.running import gpus
+    from claims.running import gpus, here
 
     monkeypatch.setattr(gpus, "gpu_names", lambda device: ("One", "Other"))
+    monkeypatch.setattr(here, "cores", lambda: 8)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     names = ("--only", "place.*", "--only", "fake.passing", "--out", tmp_path)
     asked = ("--device", "cuda", "--dtype", "float32", "--jobs", 8)
@@ -54,5 +55,5 @@ def test_a_run_on_gpus_through_workers(tmp_path: Path, monkeypatch: pytest.Monke
     shown = call("show", "place.one", "--out", tmp_path).output
     assert "tier quick, seed 0, cuda, float32" in shown
     # By default one job a GPU.
-    call("--only", "fake.skipped", "--device", "cuda", "--out", tmp_path / "again")
+    call("--only", "place.one", "--device", "cuda", "--out", tmp_path / "again")
     assert read_results(tmp_path / "again").run["jobs"] == 2

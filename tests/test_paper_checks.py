@@ -9,57 +9,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 import paper_checks
-from claims.registry import DEVICES, DTYPES, TIERS, Claim
-from claims.results import read_results
+from claims.results import read_results, sole_recorder
 from claims.running import here
-from claims.running.crew import Asked, News
-from claims.running.one import run_claim
 from tests.claims import fakes
 from tests.claims.test_results import edit
+from tests.command_line import FAKES, ROOT, call, refuse
 
-ROOT = Path(__file__).parent.parent
-FAKES = "tests.claims.fakes"
 DRIVER = f"import paper_checks; paper_checks.REGISTRY_MODULE = {FAKES!r}; paper_checks.main()"
 
 
 @pytest.fixture(autouse=True)
 def _fake_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper_checks, "REGISTRY_MODULE", FAKES)
-
-
-class InProcess:
-    """A crew that runs claims in this process: workers have tests of their own."""
-
-    jobs, gpus, remarks = 1, (), ()
-
-    def __init__(self) -> None:
-        self.ran: list[str] = []
-
-    def run(self, claims: Sequence[Claim], asked: Asked) -> Generator[News, None, None]:
-        for claim in claims:
-            self.ran.append(claim.id)
-            yield claim, None
-            yield claim, run_claim(claim, asked.tier, asked.seed, place=asked.place)
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Claims run in this process, and which ones did."""
-    crew = InProcess()
-    monkeypatch.setattr(here, "on_this_machine", lambda *_, **__: nullcontext(crew))
-    return crew.ran
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(paper_checks.app, [str(argument) for argument in arguments])
 
 
 def spawn(*arguments: object, **environment: str) -> subprocess.Popen[str]:
@@ -80,16 +47,12 @@ def await_claims(out: Path, count: int) -> None:
     pytest.fail(f"no {count} claims were recorded")
 
 
-def refuse(said: str, *arguments: object) -> None:
-    result = call(*arguments)
-    assert result.exit_code == 2, result.output
-    assert said in " ".join(result.output.split()), result.output
-
-
-def test_a_whole_run_through_workers(tmp_path: Path) -> None:
-    result = call("--paper", "random", "--jobs", 2, "--out", tmp_path)
+def test_a_whole_run_through_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "cores", lambda: 2)
+    result = call("--paper", "random", "--jobs", 100_000, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert "3 claims: 3 HOLDS" in result.output
+    assert "100000 jobs are asked for; 2 run at once" in result.output
     assert "Flows: the " in result.output
     assert f"Report: {tmp_path / 'report.html'}" in result.output
     assert "random.sampled-a" in (tmp_path / "report.html").read_text()
@@ -107,7 +70,6 @@ def test_a_whole_run_through_workers(tmp_path: Path) -> None:
     [
         ("passing", 0),
         ("refuted", 0),
-        ("skipped", 0),
         ("failing", 1),
         ("vacuous", 1),
         ("raising", 1),
@@ -179,10 +141,12 @@ def test_what_claims_keep_on_their_way_is_gone_on_with_by_resume_alone(tmp_path:
         assert result.exit_code == 0, result.output
         return sorted(path.name for path in (tmp_path / "cells").iterdir())
 
-    assert parts() == ["0.part"]
-    assert parts() == ["0.part"], "a new run keeps nothing of an old one"
+    assert parts() == ["0.cell"]
+    assert parts() == ["0.cell"], "a new run keeps nothing of an old one"
     (tmp_path / "results.json").unlink()
-    assert parts("--resume") == ["0.part", "1.part"]
+    assert parts("--resume") == ["0.cell", "1.cell"]
+    (tmp_path / "cells" / "of somebody else").touch()
+    assert parts() == ["0.cell", "of somebody else"]
 
 
 def test_resume_keeps_what_is_recorded_and_runs_what_raised(
@@ -219,6 +183,47 @@ def test_resume_tells_of_another_commit(tmp_path: Path, in_process: list[str]) -
     assert "Note:" not in call(*resume).output
     edit(tmp_path, "run", "commit", value="0123abc")
     assert "Note: what is kept was recorded at commit 0123abc; this is" in call(*resume).output
+
+
+def test_resume_tells_of_other_code_in_the_same_commit(
+    tmp_path: Path, in_process: list[str]
+) -> None:
+    call("--only", "fake.passing", "--out", tmp_path)
+    edit(tmp_path, "run", "code", value="0123")
+    output = call("--only", "fake.passing", "--out", tmp_path, "--resume").output
+    assert "Note: what is kept was recorded at code 0123; this is code " in output
+
+
+def test_two_runs_into_one_folder_at_once_are_refused(
+    tmp_path: Path, in_process: list[str]
+) -> None:
+    asked = ("--only", "fake.passing", "--out", tmp_path)
+    with sole_recorder(tmp_path):
+        refuse("another run records into", *asked)
+        refuse("another run records into", *asked, "--resume")
+    assert in_process == []
+    assert call(*asked).exit_code == 0
+
+
+def test_what_cannot_be_written_ends_the_run_and_is_said(
+    tmp_path: Path, in_process: list[str]
+) -> None:
+    asked = ("--only", "random.*", "--out", tmp_path)
+    (tmp_path / "evidence").touch()
+    stopped = call(*asked)
+    assert stopped.exit_code == 130, stopped.output
+    said = f"Interrupted, for {tmp_path} cannot be written: File exists; 0 claims stand in"
+    assert said in stopped.output
+    (tmp_path / "evidence").unlink()
+    (tmp_path / "report.html").mkdir()
+    without = call(*asked)
+    assert without.exit_code == 130, without.output
+    assert "3 HOLDS" not in without.output
+    assert f"No report, for {tmp_path} cannot be written: Is a directory" in without.output
+    (tmp_path / "report.html").rmdir()
+    in_process.clear()
+    assert call(*asked, "--resume").exit_code == 0
+    assert in_process == []
 
 
 def test_resume_with_nothing_recorded_starts(tmp_path: Path, in_process: list[str]) -> None:
@@ -265,49 +270,6 @@ def test_without_resume_a_damaged_file_is_replaced(tmp_path: Path, in_process: l
     assert [claim.id for claim in read_results(tmp_path)] == ["fake.passing"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--tier", "quik"), "unknown tier 'quik'; expected one of quick, full, paper; "
-                             "did you mean 'quick'?"),
-        (("--device", "cudo"), "unknown device 'cudo'; expected one of cpu, cuda; "
-                               "did you mean 'cuda'?"),
-        (("--dtype", "int8"), "unknown dtype 'int8'; expected one of float64, float32"),
-        (("--jobs", 0), "--jobs: expected at least 1, got 0"),
-        (("--jobs", "two"), "--jobs"),
-        (("--only", "fake.pasing"), "did you mean 'fake.passing'?"),
-        (("--only", "nothing.*"), "unknown claim 'nothing.*'"),
-        (("--paper", "faek"), "unknown paper 'faek'"),
-        (("--colour", "red"), "--colour"),
-        (("--subject", "torch.optim:Adm"), "did you mean 'Adam'?"),
-        (("--subject", "nowhere:Adam"), "the module 'nowhere' cannot be imported"),
-        (("lits",), "lits"),
-        (("list", "--paper", "faek"), "did you mean 'fake'?"),
-        (("show", "fake.pasing"), "did you mean 'fake.passing'?"),
-        (("--tier", "full", "list"), "--tier: goes with a run; write options of 'list' after it"),
-    ],
-)  # fmt: skip
-def test_wrong_usage_ends_with_2_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], said: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    refuse(said, *arguments)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        refuse("cannot be written: Not a directory", "--only", "fake.passing", "--out", out)
-
-
-def test_usage_errors_leave_earlier_results_alone(tmp_path: Path, in_process: list[str]) -> None:
-    call("--only", "fake.passing", "--out", tmp_path)
-    before = (tmp_path / "results.json").read_bytes()
-    refuse("unknown claim", "--only", "nothing", "--out", tmp_path)
-    assert (tmp_path / "results.json").read_bytes() == before
-
-
 def test_somebody_else_s_optimiser_through_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,7 +284,18 @@ def test_somebody_else_s_optimiser_through_workers(
     assert "<dd>torch.optim:Adam</dd>" in (out / "report.html").read_text(encoding="utf-8")
     refuse("the recorded run has the subject torch.optim:Adam; this one would have torch.optim:SGD",
            *asked, "torch.optim:SGD", "--resume", "--out", out)  # fmt: skip
-    refuse("expected one of 'lora", "--subject", "torch.optim:SGD", "--only", "usg.reduction")
+    for option, name in (("--only", "usg.reduction"), ("--only", "usg.*"), ("--paper", "usg")):
+        refuse(
+            f"there is '{name}', but it cannot be asked of torch.optim:SGD, an optimiser of "
+            "params; these claims can: lora-muon.",
+            "--subject",
+            "torch.optim:SGD",
+            option,
+            name,
+        )
+    refuse(
+        "did you mean 'usg.reduction'?", "--subject", "torch.optim:SGD", "--only", "usg.reductio"
+    )
 
 
 def test_list_names_every_claim() -> None:
@@ -348,34 +321,12 @@ def test_show_tells_all_of_a_claim(tmp_path: Path, in_process: list[str]) -> Non
     refuse("results.json is damaged", "show", "fake.passing", "--out", tmp_path)
 
 
-def test_help_and_cheap_usage_errors_import_nothing_heavy() -> None:
-    script = (
-        "import sys, paper_checks\n"
-        "sys.argv[1:] = {arguments}\n"
-        "try: paper_checks.main()\n"
-        "except SystemExit as end: code = end.code\n"
-        "print(code, sorted({{'torch', 'numpy', 'matplotlib', 'sympy'}} & set(sys.modules)))"
-    )
-    for arguments, code in ((["--help"], 0), (["--tier", "quik"], 2), (["--jobs", "0"], 2)):
-        run = subprocess.run(
-            [sys.executable, "-c", script.format(arguments=arguments)],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert run.stdout.splitlines()[-1] == f"{code} []"
-
-
 def test_help_is_complete() -> None:
     output = call("--help").output
     for said in ("--only", "--paper", "--tier", "--seed", "--jobs", "--out", "--resume",
                  "--subject", "--device", "--dtype", "--scheduler", "VACUOUS", "Examples:",
                  "Exit status", "list", "show"):  # fmt: skip
         assert said in output
-
-
-def test_the_names_are_those_of_the_claims() -> None:
-    assert paper_checks.TIERS == TIERS
-    assert paper_checks.DEVICES == DEVICES
-    assert paper_checks.DTYPES == DTYPES
 
 
 def test_an_ascii_terminal_gets_the_formula_as_it_is_written(tmp_path: Path) -> None:

@@ -292,6 +292,7 @@ CLAIMS = (
         check=check_gauge,
         subject="pairs",
         devices=DEVICES,
+        dtypes=(),
         controls={
             "Spectron": control_spectron,
             "Muon on each factor": control_factor_muon,
@@ -316,6 +317,7 @@ CLAIMS = (
         "multiples of orthogonal ones to 1e-9, in float64",
         check=check_damping,
         devices=DEVICES,
+        dtypes=(),
         controls={"exact numerics": control_exact, "absolute damping": control_absolute},
         tiers={"quick": {"seeds": 8}, "full": {"seeds": 128}},
     ),

@@ -215,6 +215,7 @@ CLAIMS = (
         "memory counted",
         check=check_step_time,
         stays="it times steps on the CPU",
+        dtypes=(),
         seconds=8,
         controls={"LoRA-RITE's core": control_core, "dense Muon": control_dense},
         tiers={

@@ -199,6 +199,7 @@ CLAIMS = (
         "step at most 4 r u times the factors' condition, or its square",
         check=check_forms,
         devices=DEVICES,
+        dtypes=(),
         controls={
             "LoRA-RITE with second moments": control_full_lora_rite,
             "root of the Gram matrix": control_gram,

@@ -285,6 +285,7 @@ CLAIMS = (
         f"{LARGE} on; upper end below 1 at l = m, at the least size",
         check=check_cost,
         stays="it times operations on the CPU",
+        dtypes=(),
         seconds=8,
         controls={"l = m": control_full_rank, "an iteration uncounted": control_uncounted},
         tiers={

@@ -2,13 +2,20 @@
 
 from claims.results.provenance import OWN, place_of
 from claims.results.recorded import Earlier, Outcome, Recorded, RecordedControl, Results
-from claims.results.recorder import Recorder, previous_seconds, read_results
+from claims.results.recorder import (
+    NotRecorded,
+    Recorder,
+    previous_seconds,
+    read_results,
+    sole_recorder,
+)
 from claims.results.strict_json import ResultsError
 from simulate.atomic import write_atomically
 
 __all__ = [
     "OWN",
     "Earlier",
+    "NotRecorded",
     "Outcome",
     "Recorded",
     "RecordedControl",
@@ -18,5 +25,6 @@ __all__ = [
     "place_of",
     "previous_seconds",
     "read_results",
+    "sole_recorder",
     "write_atomically",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from claims.registry import Evidence
+from claims.registry import Evidence, require_id
 from claims.results.strict_json import ResultsError
 from simulate.atomic import write_atomically
 
@@ -21,11 +20,7 @@ Arrays = dict[str, NDArray[Any]]
 
 def evidence_name(identifier: str) -> str:
     """Where the evidence of a claim lies, from the output folder on."""
-    # An id becomes a file name, so it must not lead out of the folder.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", identifier):
-        raise ValueError(
-            f"claim id {identifier!r}: letters, digits, '.', '_' and '-' were expected"
-        )
+    require_id(identifier)
     return f"evidence/{identifier}.npz"
 
 

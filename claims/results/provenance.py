@@ -5,16 +5,21 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from claims.registry import HERE, Place, Verdict
 from claims.results.recorded import Recorded, Results
+from simulate.fingerprint import source_digest
 
 PACKAGES = ("torch", "numpy", "scipy", "numba", "sympy", "matplotlib", "paper-checks")
+# Whose code the numbers of claims hang on.
+ROOMS = ("geometry", "flows", "simulate", "claims")
 HOME = Path(__file__).resolve().parents[2]
 # The dtype of a run in which every claim computes in the one that it is declared for.
 OWN = "own"
@@ -39,13 +44,18 @@ def run_header(
 
     ``gpus`` are the names of those that it computes on.
     """
-    optional = {"subject": subject, "gpus": ", ".join(dict.fromkeys(gpus)) or None}
+    optional = {
+        "subject": subject,
+        "subject_source": subject and _source(subject),
+        "gpus": ", ".join(dict.fromkeys(gpus)) or None,
+    }
     return {
         "tier": tier,
         "seed": seed,
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
+        "code": source_digest(ROOMS)[:12],
         "versions": versions(),
         "device": place.device,
         "dtype": place.dtype or OWN,
@@ -63,7 +73,9 @@ def resumed(header: dict[str, Any], previous: Results) -> dict[str, Any]:
 
     Raises OtherRun where the two differ in anything that changes the numbers.
     """
-    for name in ("tier", "seed", "device", "dtype", "gpus", "subject", "versions"):
+    for name in (
+        "tier", "seed", "device", "dtype", "gpus", "subject", "subject_source", "versions",
+    ):  # fmt: skip
         before: Any = previous.run.get(name, BEFORE.get(name))
         now: Any = header.get(name)
         if before != now:
@@ -71,8 +83,20 @@ def resumed(header: dict[str, Any], previous: Results) -> dict[str, Any]:
                 changed = [p for p in sorted({*before, *now}) if before.get(p) != now.get(p)]
                 before = ", ".join(f"{p} {before.get(p, 'absent')}" for p in changed)
                 now = ", ".join(f"{p} {now.get(p, 'absent')}" for p in changed)
-            raise OtherRun(f"the recorded run has the {name} {before}; this one would have {now}")
+            what = name.replace("_", " ")
+            raise OtherRun(f"the recorded run has the {what} {before}; this one would have {now}")
     return header | {"started": previous.run["started"], "seconds": previous.run["seconds"]}
+
+
+def other_code(header: Mapping[str, Any], previous: Results) -> str:
+    """That what was recorded is of other code, in words; empty where it is not known to be."""
+    before, now = (
+        {name: run[name] for name in ("commit", "code") if name in run}
+        for run in (previous.run, header)
+    )
+    changed = [name for name in before if before[name] != now[name]]
+    was, is_now = (", ".join(f"{name} {run[name]}" for name in changed) for run in (before, now))
+    return f"what is kept was recorded at {was}; this is {is_now}" if changed else ""
 
 
 def place_of(run: Mapping[str, Any]) -> str:
@@ -101,6 +125,12 @@ def kept_claims(previous: Results, known: Collection[str]) -> tuple[Recorded, ..
 def settled(kept: Collection[Recorded]) -> set[str]:
     """The ids of those that need not run again: all but those that raised."""
     return {claim.id for claim in kept if claim.verdict is not Verdict.ERROR}
+
+
+def _source(subject: str) -> str | None:
+    """A digest of the file of a subject's module, which was loaded, where it has one."""
+    file = getattr(sys.modules.get(subject.partition(":")[0]), "__file__", None)
+    return None if file is None else sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 def _version(package: str) -> str:

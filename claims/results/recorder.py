@@ -6,8 +6,10 @@ Both are written atomically, claim by claim, and never read half.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,34 @@ from claims.results.strict_json import ResultsError, read_json, write_json
 FILE = "results.json"
 # The last results of a kind, a tier mostly, that were followed by a run of another one.
 ASIDE = "results-{}.json"
+
+
+class NotRecorded(Exception):
+    """What came of a claim cannot be written, for the reason given; what was written stands."""
+
+
+@contextmanager
+def sole_recorder(out: Path) -> Iterator[None]:
+    """Nobody else records into ``out``, which is made where it is missing, meanwhile.
+
+    Raises ResultsError where somebody does. Where there are no locks on folders nobody is known.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            # Of the folder, so that nothing is left in it; it ends with this process at the latest.
+            folder = os.open(out, os.O_RDONLY)
+            held.callback(os.close, folder)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ResultsError(
+                    f"another run records into {str(out)!r}; wait for its end, or give each a "
+                    "folder of its own"
+                ) from None
+        yield
 
 
 class Recorder:
@@ -48,43 +78,54 @@ class Recorder:
         self._start = time.perf_counter()
 
     def record(self, outcome: Outcome) -> Recorded:
-        """Write the evidence and then the results. What was recorded before is never lost."""
+        """Write the evidence and then the results. What was recorded before is never lost.
+
+        Raises NotRecorded where they cannot be written.
+        """
         arrays = labelled_arrays(outcome.evidence, outcome.controls)
         written = recorded(outcome, self._out, evidence=bool(arrays))
-        self._out.mkdir(parents=True, exist_ok=True)
-        if not self._begun:
-            # The old results must not be left to point at the new evidence.
-            set_aside(self._out, kind(self._run))
-            self._begun = True
         evidence = self._out / evidence_name(written.id)
-        if arrays:
-            write_arrays(evidence, arrays)
-        elif outcome.verdict is not Verdict.SKIPPED:
-            # Of a claim that is skipped the evidence of an earlier run stands.
-            evidence.unlink(missing_ok=True)
-        self._recorded[written.id] = written
-        self._write()
+        with self._writing():
+            if not self._begun:
+                # The old results must not be left to point at the new evidence.
+                set_aside(self._out, kind(self._run))
+                self._begun = True
+            if arrays:
+                write_arrays(evidence, arrays)
+            elif outcome.verdict is not Verdict.SKIPPED:
+                # Of a claim that is skipped the evidence of an earlier run stands.
+                evidence.unlink(missing_ok=True)
+            self._write(self._recorded | {written.id: written})
         return written
 
     def finish(self) -> Results:
-        """Note that the run came to its end."""
+        """Note that the run came to its end. Raises NotRecorded as ``record`` does."""
         self._run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-        self._out.mkdir(parents=True, exist_ok=True)
-        self._write()
+        with self._writing():
+            self._write(self._recorded)
         return self.results
 
     @property
     def results(self) -> Results:
         """What was recorded up to now."""
-        last = len(self._order)
-        claims = sorted(self._recorded.values(), key=lambda claim: self._order.get(claim.id, last))
-        return Results(dict(self._run), tuple(claims))
+        return Results(dict(self._run), tuple(self._recorded.values()))
 
-    def _write(self) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self._out.mkdir(parents=True, exist_ok=True)
+            yield
+        except OSError as error:
+            raise NotRecorded(f"{self._out} cannot be written: {error.strerror}") from error
+
+    def _write(self, claims: Mapping[str, Recorded]) -> None:
+        """What is on the disk is what counts as recorded."""
         self._run["seconds"] = self._seconds_before + time.perf_counter() - self._start
-        results = self.results
-        claims = [encode(claim) for claim in results.claims]
-        write_json(self._out / FILE, {"schema": SCHEMA, "run": results.run, "claims": claims})
+        last = len(self._order)
+        ordered = sorted(claims.values(), key=lambda claim: self._order.get(claim.id, last))
+        content = {"schema": SCHEMA, "run": self._run, "claims": [*map(encode, ordered)]}
+        write_json(self._out / FILE, content)
+        self._recorded = {claim.id: claim for claim in ordered}
 
 
 def read_results(out: Path) -> Results:

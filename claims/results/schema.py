@@ -58,7 +58,7 @@ def decode_run(node: Node) -> dict[str, Any]:
         node[name].text()
     for name in ("finished", "commit"):
         node[name].optional_text()
-    for name in {"subject", "dtype", "gpus"} & {*node.names()}:
+    for name in {"subject", "subject_source", "code", "dtype", "gpus"} & {*node.names()}:
         node[name].text()
     for name in ("seed", "jobs"):
         node[name].integer()

@@ -156,6 +156,7 @@ CLAIMS = (
         "that less than the run's way",
         check=check_gauge,
         devices=DEVICES,
+        dtypes=(),
         subject="pairs",
         seconds=1.5,
         controls={name: partial(_control, name=name) for name in (DESCENT, ADAM, FACTOR_MUON)},

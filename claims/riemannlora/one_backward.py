@@ -217,6 +217,7 @@ CLAIMS = (
         criterion="relative change at most 64 eps; 4 backward passes for all layers",
         check=check_unchanged,
         devices=DEVICES,
+        dtypes=(),
         controls={"no shift": control_unshifted},
         tiers={
             "quick": {

@@ -24,12 +24,16 @@ class Here:
     ``standing`` are lanes of the run's registry and subject, which are put to work first.
     """
 
-    remarks: Sequence[str] = ()
-
-    def __init__(self, jobs: int, gpus: Sequence[str] = (), standing: Sequence[Lane] = ()) -> None:
+    def __init__(
+        self,
+        jobs: int,
+        gpus: Sequence[str] = (),
+        standing: Sequence[Lane] = (),
+        remarks: Sequence[str] = (),
+    ) -> None:
         if jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {jobs}")
-        self.jobs, self.gpus = jobs, gpus
+        self.jobs, self.gpus, self.remarks = jobs, gpus, remarks
         self._standing = standing
 
     def run(self, claims: Sequence[Claim], asked: Asked) -> Generator[News, None, None]:
@@ -80,14 +84,18 @@ def on_this_machine(
 ) -> Iterator[Here]:
     """A crew of so many jobs, by default one for each GPU that is asked for, or for each core.
 
-    Of a ``standing`` one the lanes load the registry from now on.
+    More than there are of both would wait for each other, in memory of their own: it has as many
+    as there are, and says so. Of a ``standing`` one the lanes load the registry from now on.
 
     Raises ValueError where a GPU is asked for and there is none.
     """
     names = gpus.gpu_names(asked.place.device)
-    jobs = jobs or len(names) or cores()
+    wanted = jobs or len(names) or cores()
+    jobs = min(wanted, max(cores(), len(names)))
+    fewer = f"{wanted} jobs are asked for; {jobs} run at once, no more than this machine has cores."
+    remarks = [fewer] if jobs < wanted else []
     with standing_lanes(jobs if standing else 0, asked.registry, len(names)) as lanes:
-        yield Here(jobs, names, lanes)
+        yield Here(jobs, names, lanes, remarks)
 
 
 def cores() -> int:

@@ -96,5 +96,7 @@ def in_error(reason: str, seconds: float) -> Fields:
 
 def _ending(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
-        return f"killed by {signal.Signals(-exit_code).name}"
+        name = signal.Signals(-exit_code).name
+        memory = ", perhaps for want of memory, of which fewer --jobs take less"
+        return f"killed by {name}{memory if name == 'SIGKILL' else ''}"
     return f"exit code {exit_code}"

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from claims.results.provenance import versions
+from claims.results.provenance import ROOMS, versions
 from claims.running.crew import Asked
 from claims.running.gpus import gpu_names
 from claims.running.lanes import Fields, Lane
@@ -29,7 +29,6 @@ from simulate.fingerprint import source_digest
 if TYPE_CHECKING:
     from distributed import Worker
 
-ROOMS = ("geometry", "flows", "simulate", "claims")
 # The worker's own process keeps what it has loaded, and its lanes load what there is by then.
 LOADED = source_digest(ROOMS)
 RESTING = RestingLanes()

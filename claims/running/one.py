@@ -50,7 +50,7 @@ def run_claim(
     trace = None
     try:
         setting = claim.setting(tier, seed, means, subject, place)
-        skipped = claim.unfit(place) or claim.skip(setting)
+        skipped = claim.skipped(setting)
         if skipped is not None:
             verdict, reason = Verdict.SKIPPED, skipped
         else:

@@ -103,6 +103,7 @@ CLAIMS = (
         criterion="no entry differs by anything",
         check=check_matrices,
         stays="it is stated to the bit, and a GPU adds up a batch in another order than a matrix",
+        dtypes=(),
         controls={"Keller Jordan's shape scaling": control_shape_scaling},
         tiers={"quick": {"seeds": 2, "steps": 8}, "full": {"seeds": 8, "steps": 100}},
     ),

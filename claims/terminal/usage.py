@@ -10,18 +10,31 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 
-def refuse(message: str, option: str) -> NoReturn:
-    """End with the message about an option."""
+def refuse(message: str, option: str | None) -> NoReturn:
+    """End with the message about an option, or about several."""
     raise typer.BadParameter(message, param_hint=option)
 
 
+class Commands(TyperGroup):
+    """Tells one who names a claim where a command stands how claims are run."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.commands and "." in name:
+            refuse(
+                f"{name!r} is none; claims are run by --only {name}, and shown by show", "COMMAND"
+            )
+        return super().resolve_command(ctx, args)
+
+
 @contextmanager
-def usage_errors(option: str, advice: str = "") -> Iterator[None]:
+def usage_errors(option: str | None, advice: str = "") -> Iterator[None]:
     """A ValueError in here is the user's: exit 2 with its message."""
     try:
         yield

@@ -29,8 +29,9 @@ class OneByOne(Optimizer):
         lr: a number, or a tensor that broadcasts to the leading dimensions, one rate a member.
 
     Raises:
-        ValueError: nothing given, leading dimensions that differ, rates that fit none, or a
-            parameter that has no gradient when a step is taken.
+        ValueError: nothing given, leading dimensions that differ, rates that fit none, a parameter
+            that has no gradient when a step is taken, or a first step at a rate that is not 0,
+            along gradients that are not 0, that moves no parameter it was given.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class OneByOne(Optimizer):
                 )
         require_rate(lr, tuple(leading))
         rates = torch.as_tensor(lr, dtype=torch.float64).expand(leading)
+        self._first = bool((rates != 0).all())
         self._stacked = stacked
         self._members: list[tuple[tuple[int, ...], list[nn.Parameter], Optimizer]] = []
         for member in product(*map(range, leading)):
@@ -69,7 +71,15 @@ class OneByOne(Optimizer):
                 assert p.grad is not None
                 # Theirs to overwrite.
                 q.grad = p.grad[member].clone()
+            before = [q.clone() for q in own] if self._first else []
+            pulled = self._first and any(bool(q.grad.any()) for q in own if q.grad is not None)
             optimizer.step()
+            if pulled and all(bool((p == q).all()) for p, q in zip(before, own, strict=True)):
+                raise ValueError(
+                    f"the first step of {type(optimizer).__name__} moves none of the parameters "
+                    "that it was given, and their gradients are not 0"
+                )
             for p, q in zip(self._stacked, own, strict=True):
                 # An optimiser may have given its parameter other memory.
                 p[member].copy_(q)
+        self._first = False

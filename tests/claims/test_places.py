@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from claims import REGISTRY
 from claims.measuring.flowing import integrate_there
-from claims.registry import DEVICES, HERE, Place, Setting, Verdict
+from claims.registry import DEVICES, DTYPES, HERE, Place, Setting, Verdict
 from claims.results import Recorder, read_results
 from claims.results.provenance import OtherRun, kind, resumed, run_header
 from claims.running.gpus import gpu_names
@@ -22,6 +24,7 @@ from tests.claims import fakes
 from tests.elsewhere import elsewhere
 
 CUDA = Place("cuda")
+IN_FLOAT64 = Place("cpu", "float64")
 
 
 def test_a_claim_that_stays_on_the_cpu_is_skipped_elsewhere_with_the_reason() -> None:
@@ -40,6 +43,25 @@ def test_a_claim_of_one_dtype_is_skipped_in_another() -> None:
     outcome = run_claim(claim, "quick", 0, place=Place("cpu", "bfloat16"))
     assert outcome.verdict is Verdict.SKIPPED
     assert outcome.reason.startswith("not in bfloat16: ")
+
+
+def test_a_claim_in_float64_is_one_when_it_is_asked_in_it() -> None:
+    assert run_claim(fakes.PASSING, "quick", 0, place=IN_FLOAT64).verdict is Verdict.HOLDS
+    narrow = re.compile("b?float(16|32)")
+    for claim in REGISTRY:
+        alone, of_several = claim.dtypes == ("float64",), claim.dtypes == ()
+        assert not (alone and narrow.search(claim.setup)), claim.id
+        assert not of_several or narrow.search(claim.setup), claim.id
+
+
+def test_what_can_be_asked_for_is_what_some_claim_takes() -> None:
+    assert {each for claim in REGISTRY for each in claim.dtypes} == {*DTYPES}
+    assert {each for claim in REGISTRY for each in claim.devices} == {*DEVICES}
+
+
+def test_a_claim_that_compares_dtypes_is_skipped_in_any() -> None:
+    outcome = run_claim(replace(fakes.PASSING, dtypes=()), "quick", 0, place=IN_FLOAT64)
+    assert outcome.reason == "not in float64: its criterion is stated for dtypes of its own"
 
 
 def test_a_setting_hands_out_the_dtype_that_was_asked_for_or_the_claim_s_own() -> None:

@@ -138,6 +138,18 @@ def test_what_a_claim_declares_must_exist() -> None:
         Registry([fakes.PASSING, fakes.PASSING])
 
 
+@pytest.mark.parametrize("name", ["", "mine imbalance", "../mine", "mine/imbalance"])
+def test_an_id_that_is_no_file_name_is_refused_before_anything_runs(name: str) -> None:
+    with pytest.raises(ValueError, match=r"letters, digits, '\.', '_' and '-' were expected"):
+        dataclasses.replace(fakes.PASSING, id=name)
+
+
+def test_an_unknown_source_is_refused() -> None:
+    source: Any = "papr"
+    with pytest.raises(ValueError, match=r"unknown source 'papr'.*did you mean 'paper'"):
+        dataclasses.replace(fakes.PASSING, source=source)
+
+
 def test_a_tier_inherits_what_it_does_not_name() -> None:
     claim = fake("sizes", always(0.0), tiers={"quick": {"a": 1, "b": 2}, "paper": {"b": 9}})
     assert dict(claim.setting("full", 0).sizes) == {"a": 1, "b": 2}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
-from claims.results import Outcome, Recorded, Recorder, ResultsError, read_results
+from claims.results import NotRecorded, Outcome, Recorded, Recorder, ResultsError, read_results
 from claims.running.one import run_claim
 from claims.terminal.description import describe
 from tests.claims import fakes
@@ -123,9 +123,10 @@ def test_a_write_that_fails_leaves_the_earlier_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(NotRecorded, match="cannot be written: No space left on device"):
         recorder.record(run_claim(fakes.FAILING, "quick", 0))
     assert (tmp_path / "results.json").read_bytes() == before
+    assert [claim.id for claim in recorder.results] == ["fake.passing"]
 
 
 def test_an_unknown_id_is_answered_with_the_nearest(tmp_path: Path) -> None:

@@ -15,9 +15,12 @@ from torch.optim import Optimizer
 
 from claims import REGISTRY
 from claims.registry import Claim, Make, Verdict
+from claims.results import Recorder, read_results
+from claims.results.provenance import OtherRun, resumed, run_header
 from claims.running.one import run_claim
 from claims.subject import Subject, about, load_subject
 from simulate.optimizers import LoRAMuon, Muon
+from tests.claims import fakes
 
 OWN = """
 import torch
@@ -209,6 +212,29 @@ def test_a_function_that_makes_no_optimiser_is_told() -> None:
     run = run_claim(REGISTRY["lora-muon.projector-form"], "quick", 0, subject=subject)
     assert run.verdict is Verdict.ERROR
     assert run.reason == "TypeError: forgetful: an optimiser with a step() is expected; given None"
+
+
+def test_one_that_needs_a_closure_is_told() -> None:
+    run = run_claim(
+        REGISTRY["lora-muon.projector-form"], "quick", 0, subject=load_subject("torch.optim:LBFGS")
+    )
+    assert run.verdict is Verdict.ERROR
+    assert "torch.optim:LBFGS: a step() of nothing but gradients is expected" in run.reason
+    assert "'closure'" in run.reason
+
+
+def test_a_subject_that_changed_is_not_gone_on_with(own: str, tmp_path: Path) -> None:
+    name = f"{own}:shortened"
+    load_subject(name)
+    before = run_header("quick", 0, 1, "paper_checks.py", name)
+    recorder = Recorder(tmp_path / "out", before)
+    recorder.record(run_claim(fakes.PASSING, "quick", 0))
+    previous = recorder.finish()
+    assert read_results(tmp_path / "out").run == previous.run
+    assert resumed(before, previous)["subject"] == name
+    Path(f"{own}.py").write_text(OWN + "\n# mended")
+    with pytest.raises(OtherRun, match="the recorded run has the subject source "):
+        resumed(run_header("quick", 0, 1, "paper_checks.py", name), previous)
 
 
 def test_a_rate_that_is_not_kept_is_found_out(own: str) -> None:

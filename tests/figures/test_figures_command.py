@@ -67,6 +67,14 @@ def test_no_results_exits_with_2_and_names_the_file(tmp_path: Path) -> None:
     assert "results.json does not exist" in output
 
 
+def test_a_folder_that_cannot_be_written_exits_with_2(recorded_run: Path, tmp_path: Path) -> None:
+    out = copy_of(recorded_run, tmp_path / "out")
+    (out / "figures").touch()
+    code, output = run("l2", "--out", str(out), "--format", "svg")
+    assert code == 2
+    assert f"error: {out / 'figures'} cannot be written: File exists" in output
+
+
 def test_damaged_results_exit_with_2(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"schema": 1, "run"')
     code, output = run("--out", str(tmp_path))

@@ -75,3 +75,30 @@ def test_what_is_refused() -> None:
     optimizer = OneByOne([nn.Parameter(drawn(2, 4, 4))], torch.optim.Adam)
     with pytest.raises(ValueError, match="a gradient is expected of every parameter"):
         optimizer.step()
+
+
+class Still(torch.optim.SGD):
+    """Forgets to write what it computes."""
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            group["params"] = [p - group["lr"] * p.grad for p in group["params"]]
+
+
+def test_a_step_that_moves_nothing_is_told() -> None:
+    W = nn.Parameter(drawn(2, 3, 3))
+    W.grad = drawn(2, 3, 3, seed=1)
+    with pytest.raises(ValueError, match="first step of Still moves none of the parameters"):
+        OneByOne([W], Still, lr=1.0).step()
+
+
+def test_a_step_may_move_nothing_at_rate_0_along_no_gradient_and_later() -> None:
+    W = nn.Parameter(drawn(2, 3, 3))
+    W.grad = torch.zeros_like(W)
+    OneByOne([W], Still, lr=1.0).step()
+    W.grad = drawn(2, 3, 3, seed=1)
+    OneByOne([W], Still, lr=0.0).step()
+    twice = OneByOne([W], torch.optim.SGD, lr=1.0)
+    twice.step()
+    W.grad.fill_(1e-300)
+    twice.step()
