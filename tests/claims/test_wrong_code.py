@@ -271,7 +271,7 @@ CASES = {
         {**RUNS, "orders": {COLUMNS: (1.5,)}},
     ),
     "no momentum": Case(
-        "low-rank.momentum-lemma", "largest mean error", averaged, _no_momentum,
+        "low-rank.momentum-lemma", "error over its bound", averaged, _no_momentum,
         {"halvings": (1, 2)},
     ),
     "a step uphill, without momentum": Case(
