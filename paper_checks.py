@@ -238,7 +238,7 @@ def _run(
     out: Path,
     resume: bool,
 ) -> int:
-    from claims.results import NotRecorded, Recorder, previous_seconds, read_results
+    from claims.results import NotRecorded, Recorder, forget, previous_seconds, read_results
     from claims.results.provenance import kept_claims, other_code, resumed, run_header, settled
     from claims.results.recorded import Recorded
     from claims.running.crew import CrewLost
@@ -270,8 +270,7 @@ def _run(
         console.print(Text(line), soft_wrap=True)
     if asked.store is not None and not resume:
         # Whatever else is in a folder of this name is not ours.
-        for part in asked.store.glob("*.cell*"):
-            part.unlink()
+        forget(asked.store)
     recorder = Recorder(out, header, order, kept)
     try:
         with RunProgress(console, len(rest)) as progress:

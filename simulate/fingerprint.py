@@ -36,3 +36,9 @@ def source_digest(rooms: Iterable[str]) -> str:
 def name_of(made_by: Mapping[str, Any]) -> str:
     """32 hexadecimal digits that stand for plain values by name: of a file that keeps results."""
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def forget(folder: Path) -> None:
+    """Remove the files of a folder that are kept under such a name, of whatever ending."""
+    for file in folder.glob(f"{32 * '[0-9a-f]'}.*"):
+        file.unlink()

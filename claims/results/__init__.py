@@ -11,6 +11,7 @@ from claims.results.recorder import (
 )
 from claims.results.strict_json import ResultsError
 from simulate.atomic import write_atomically
+from simulate.fingerprint import forget
 
 __all__ = [
     "OWN",
@@ -22,6 +23,7 @@ __all__ = [
     "Recorder",
     "Results",
     "ResultsError",
+    "forget",
     "place_of",
     "previous_seconds",
     "read_results",

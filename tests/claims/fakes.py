@@ -22,6 +22,7 @@ from claims.registry import (
     Setting,
     Verdict,
 )
+from simulate.fingerprint import name_of
 from simulate.processes import local_processes
 
 # While this file does not exist, the slow claims of a run wait for it.
@@ -83,15 +84,20 @@ def gated(setting: Setting) -> Evidence:
     return measured(1e-3)
 
 
+def part_name(number: int) -> str:
+    """Of the part that is kept by long work after so many."""
+    return f"{name_of({'part': number})}.part"
+
+
 def long_work(setting: Setting) -> Evidence:
     """Tells how far it is, keeps a part, and has processes of its own."""
     means = setting.means
     means.progress(0.5)
     kept = 0
     if means.store is not None:
-        kept = len(list(means.store.glob("*.cell")))
+        kept = len(list(means.store.glob("*.part")))
         means.store.mkdir(parents=True, exist_ok=True)
-        (means.store / f"{kept}.cell").touch()
+        (means.store / part_name(kept)).touch()
     ends = {1}
     if means.processes > 1:
         with local_processes(means.processes) as processes:

@@ -170,7 +170,7 @@ def test_a_long_claim_tells_how_far_it_is_and_has_the_jobs_left_over(tmp_path: P
     assert evidence is not None
     assert evidence.arrays["processes"] == 3
     assert evidence.arrays["kept"] == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["0.cell"]
+    assert [path.name for path in tmp_path.iterdir()] == [fakes.part_name(0)]
     # Two claims have one each.
     two = run([fakes.WORKING, fakes.PASSING], jobs=3)[0].evidence
     assert two is not None
