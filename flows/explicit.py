@@ -19,10 +19,10 @@ SPAN = 8
 
 # A lane is stiff once, after STEADY spans in a row, its steps are so short that FAR of them neither
 # bring it to its end nor across its own size at speed 1: a small state takes short steps, stiff or
-# not. A whole stiff trajectory takes 150 to 500 implicit steps at rtol = TIGHT, each at the price
-# of three to six explicit ones; and more steps below it, for their estimate, of order 4, may be
+# not. A whole stiff trajectory takes 100 to 400 implicit steps at rtol = TIGHT, each at the price
+# of two to four explicit ones; and more steps below it, for their estimate, of order 4, may be
 # rtol^(2/3).
-STEADY, FAR, TIGHT = 3, 1500.0, 1e-6
+STEADY, FAR, TIGHT = 3, 800.0, 1e-6
 
 
 class ExplicitStepper:

@@ -21,24 +21,28 @@ and falls apart entry by entry for Z = a A'^T, because B' and A' have orthogonal
 b and a follow from Z. No matrix is larger than r x r, every product is exact in B and A however
 misaligned they are, and another shift z costs no new decomposition.
 
-Freezing P overstates the stiffness of (left slow, right fast) entries, where the singular vectors
-of G turn instead of its singular values changing. The slow left singular vectors are therefore
-projected out: along them the flow is not stiff and the Jacobian is taken as 0. A mode is slow where
-p exceeds both 3 beta and what the flow can take off its singular value in one step.
+Freezing P overstates the stiffness of (left open, right converged) entries, where the singular
+vectors of G turn instead of its singular values changing. The left singular vectors of modes that
+have not converged are therefore projected out, and their rows are solved by themselves
+(:mod:`flows.turning_modes`), where the solution leaves their singular values nearly as they are. A
+mode that arrives stays among the pencils, coupled to the other factor: with p frozen where it is
+now, it lands where it belongs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from flows.compiled import Factorisation, compiled_factorisation
-from flows.rules import RULES
 from flows.spectrum import Spectrum
+from flows.turning_modes import PARTS as TURNING
+from flows.turning_modes import TurningModes
 
-PARTS = ("slow", "basis", "dual", "rates", "states")
+PARTS = (*TURNING, "basis", "dual", "rates", "states")
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,13 @@ class FrozenMetric:
     """The factorisation of z - J_W at states of L lanes, for any z.
 
     Attributes:
-        slow: (L, 2, d, r), slow left singular vectors of both gradients; zero columns elsewhere.
+        turning: the modes that are solved by themselves.
         basis: (L, 2, r, r), X and Y. dual: P_B X and P_A Y.
         rates: (L, 2, r), lambda and mu.
         states: (L, 2, d, r), B' and A'^T.
     """
 
-    slow: Tensor
+    turning: TurningModes
     basis: Tensor
     dual: Tensor
     rates: Tensor
@@ -64,47 +68,55 @@ class FrozenMetric:
         pair: Tensor,
         spectrum: Spectrum,
         beta: Tensor,
-        reach: Tensor,
+        shifts: Tensor,
+        residual: Tensor,
         compiled: bool = False,
     ) -> FrozenMetric:
         """The factorisation at states ``pair`` (L, 2, d, r), B above A^T.
 
         Args:
-            spectrum: of the gradients at these states.
-            beta: the smoothing scale, () or (L,). reach: (L,), the flow time a step may cover.
+            spectrum: of the gradients at these states. beta: the smoothing scale, () or (L,).
+            shifts, residual: (L,) and (L, 2, d, r), z and R of the system that says which modes
+                arrive. Where R is 0 none does.
             compiled: whether the compiled kernel makes it.
         """
         if compiled:
-            return cls(*compiled_factorisation(pair, spectrum, beta, reach, RULES.fast))
-        V, s, p = spectrum.vectors, spectrum.singular_values, spectrum.metric
-        grams = pair.mT @ pair
-        speed = (((grams + grams.flip(1)) @ V) * V).sum(-2)
-        slow = (p > RULES.fast * beta.reshape(-1, 1, 1)) & (p > speed * reach[:, None, None])
-        left = (spectrum.gradient @ V) * (slow / torch.where(slow, s, 1.0))[..., None, :]
-        fast = pair - left @ (left.mT @ pair)
+            return cls.of_parts(compiled_factorisation(pair, spectrum, beta, shifts, residual))
+        V, p = spectrum.vectors, spectrum.metric
+        turning = TurningModes.at(pair, spectrum, beta).that_stay(shifts, residual, p)
+        left = turning.left
+        closed = pair - left @ (left.mT @ pair)
         whitening = V * p.rsqrt()[..., None, :]
         # B is moved by A's Gram matrix and A by B's.
-        matrix = whitening.mT @ (fast.mT @ fast).flip(1) @ whitening
+        matrix = whitening.mT @ (closed.mT @ closed).flip(1) @ whitening
         # LAPACK would refuse the whole batch for one lane that is not finite.
         rates, rotation = torch.linalg.eigh(matrix.nan_to_num(0.0, 0.0, 0.0))
         basis = whitening @ rotation
         return cls(
-            slow=left,
+            turning,
             basis=basis,
             dual=(V * p.sqrt()[..., None, :]) @ rotation,
             rates=rates.clamp_min(0),
-            states=fast @ basis.flip(1),
+            states=closed @ basis.flip(1),
         )
+
+    @classmethod
+    def of_parts(cls, parts: Iterable[Tensor]) -> FrozenMetric:
+        """From the tensors in the order of :data:`PARTS`."""
+        tensors = tuple(parts)
+        count = len(TURNING)
+        return cls(TurningModes(*tensors[:count]), *tensors[count:])
 
     @property
     def parts(self) -> Factorisation:
-        """The tensors, in order."""
-        return self.slow, self.basis, self.dual, self.rates, self.states
+        """The tensors, in the order of :data:`PARTS`."""
+        own = self.turning
+        turning = own.left, own.vectors, own.grams, own.weights
+        return *turning, self.basis, self.dual, self.rates, self.states
 
     def select(self, lanes: Tensor | slice) -> FrozenMetric:
         """The factorisation of some of the lanes; a view where they are a slice."""
-        slow, basis, dual, rates, states = (part[lanes] for part in self.parts)
-        return FrozenMetric(slow, basis, dual, rates, states)
+        return FrozenMetric.of_parts(part[lanes] for part in self.parts)
 
     def put(self, lanes: Tensor, other: FrozenMetric) -> None:
         """Replace the factorisation of some of the lanes."""
@@ -113,14 +125,13 @@ class FrozenMetric:
 
     def solve(self, shifts: Tensor, residual: Tensor) -> Tensor:
         """(z - J_W)^-1 R for one shift z > 0 a lane, (L,); R (L, 2, d, r)."""
-        z = shifts[:, None, None]
+        z, left = shifts[:, None, None], self.turning.left
         rate, mu = self.rates[:, 0, None, :], self.rates[:, 1, :, None]
         B, A = self.states.unbind(1)
-        along = self.slow @ (self.slow.mT @ residual)
-        rho_B, rho_A = ((residual - along) @ self.dual).unbind(1)
+        rho_B, rho_A = ((residual - left @ (left.mT @ residual)) @ self.dual).unbind(1)
         from_A, from_B = rho_A.mT @ A, B.mT @ rho_B
         Z = ((z + rate) * from_A - rate * from_B) / (z * (z + mu + rate))
         b = (rho_B - B @ Z) / (z + rate)
         a = (rho_A - A @ ((from_B - mu * Z) / (z + rate)).mT) / (z + mu.mT)
         solved: Tensor = torch.stack([b, a], dim=1) @ self.basis.mT
-        return solved + along / z[..., None]
+        return solved + self.turning.solve(shifts, residual)

@@ -18,7 +18,8 @@ class Spectrum(NamedTuple):
         gradient: (L, 2, d, r), G: G_B above G_A^T.
         vectors: (L, 2, r, r), V, the eigenvectors of G^T G in its columns.
         singular_values: (L, 2, r), s >= 0 in the order of the vectors.
-        metric: (L, 2, r), p: (s^2 + beta^2)^(1/2) for the square-root smoothing.
+        metric: (L, 2, r), p = s / f(s): (s^2 + beta^2)^(1/2) for the square-root smoothing f.
+        slope: (L, 2, r), f'(s).
     """
 
     velocity: Tensor
@@ -26,6 +27,7 @@ class Spectrum(NamedTuple):
     vectors: Tensor
     singular_values: Tensor
     metric: Tensor
+    slope: Tensor
 
 
 def spectrum_of(gradient: Tensor, beta: float | Tensor, smoothing: str) -> Spectrum:
@@ -38,6 +40,8 @@ def spectrum_of(gradient: Tensor, beta: float | Tensor, smoothing: str) -> Spect
     eigenvalues, vectors = torch.linalg.eigh(gradient.mT @ gradient)
     eigenvalues = eigenvalues.clamp_min(0)
     scale = beta_tensor(beta, gradient)
-    inverse = smoothing_named(smoothing).on_gram_eigenvalues(eigenvalues, scale)
+    smooth = smoothing_named(smoothing)
+    inverse = smooth.on_gram_eigenvalues(eigenvalues, scale)
     velocity = -(gradient @ ((vectors * inverse[..., None, :]) @ vectors.mT))
-    return Spectrum(velocity, gradient, vectors, eigenvalues.sqrt(), inverse.reciprocal())
+    s = eigenvalues.sqrt()
+    return Spectrum(velocity, gradient, vectors, s, 1 / inverse, smooth.slope(s, scale))

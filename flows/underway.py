@@ -10,7 +10,9 @@ from torch import Tensor
 from flows.frozen_metric import PARTS, FrozenMetric
 
 # Stages first, lanes second.
-STAGEWISE = ("Z", "last_Z", "last_f", "last_x")
+STAGEWISE = ("Z", "last_Z")
+# The contraction of an iteration of which nothing is known.
+UNKNOWN = 0.95
 
 
 @dataclass
@@ -20,7 +22,7 @@ class Underway:
     Attributes:
         t: flow time. y, f: (L, N), the state there and its velocity.
         h, target: length and end of the step. correction: how many it had. size: of the last of
-            them. rises: how often it grew. failed: whether the last step's iteration failed.
+            them. rises: how often it grew. contraction: by what corrections shrank, when last seen.
         planned: the length that the step would have where no time is requested.
         arrival: flow time until the next singular value of a gradient reaches zero.
         singular_values: (L, 2 r), of both gradients at t, ascending.
@@ -28,7 +30,6 @@ class Underway:
         last_h, last_error, has_last: of the last accepted step. rejections: since then.
         evaluations: right-hand sides so far.
         Z: (S, L, N), increments of the stages. last_Z: those of the last accepted step.
-        last_f, last_x: (S, L, N), the last proposed correction and what it was to correct.
         filter: the metric at t.
     """
 
@@ -42,18 +43,16 @@ class Underway:
     last_h: Tensor
     last_error: Tensor
     has_last: Tensor
-    failed: Tensor
     rejections: Tensor
     correction: Tensor
     rises: Tensor
+    contraction: Tensor
     evaluations: Tensor
     singular_values: Tensor
     y: Tensor
     f: Tensor
     Z: Tensor
     last_Z: Tensor
-    last_f: Tensor
-    last_x: Tensor
     filter: FrozenMetric
 
     @classmethod
@@ -83,18 +82,16 @@ class Underway:
             last_h=numbers(1.0),
             last_error=numbers(1.0),
             has_last=counts().bool(),
-            failed=counts().bool(),
             rejections=counts(),
             correction=counts(),
             rises=counts(),
+            contraction=numbers(UNKNOWN),
             evaluations=counts(),
             singular_values=singular_values,
             y=y.clone(),
             f=f,
             Z=stagewise(),
             last_Z=stagewise(),
-            last_f=stagewise(),
-            last_x=stagewise(),
             filter=metric,
         )
 

@@ -27,6 +27,7 @@ class Smoothing:
         name: the name that selects it.
         on_singular_values: s -> f(s), for s >= 0.
         on_gram_eigenvalues: lambda = s^2 -> f(s) / s, with its limit 1 / beta at 0.
+        slope: s -> f'(s).
         potential: s -> the integral of f from 0 to s.
         gram_sensitivity: sup over s of (1 - f(s) / s) / s at beta = 1, rounded up. It bounds the
             error that the Gram matrix adds; see `geometry.error_bound`.
@@ -36,6 +37,7 @@ class Smoothing:
     name: str
     on_singular_values: ScalarFunction
     on_gram_eigenvalues: ScalarFunction
+    slope: ScalarFunction
     potential: ScalarFunction
     gram_sensitivity: float
     reference: str
@@ -48,6 +50,11 @@ def _sqrt_sign(s: Tensor, beta: Tensor) -> Tensor:
 def _sqrt_filter(eigenvalues: Tensor, beta: Tensor) -> Tensor:
     # hypot, not sqrt(lambda + beta^2): beta^2 underflows for a beta that is still normal.
     return torch.hypot(eigenvalues.sqrt(), beta).reciprocal()
+
+
+def _sqrt_slope(s: Tensor, beta: Tensor) -> Tensor:
+    p = torch.hypot(s, beta)
+    return (beta / p).square() / p
 
 
 def _sqrt_potential(s: Tensor, beta: Tensor) -> Tensor:
@@ -64,6 +71,10 @@ def _tanh_filter(eigenvalues: Tensor, beta: Tensor) -> Tensor:
     return torch.where(s > 0, torch.tanh(s / beta) / s, beta.reciprocal())
 
 
+def _tanh_slope(s: Tensor, beta: Tensor) -> Tensor:
+    return torch.cosh((s / beta).clamp(max=300.0)).square().reciprocal() / beta
+
+
 def _tanh_potential(s: Tensor, beta: Tensor) -> Tensor:
     z = s.abs() / beta
     # Two forms of log cosh: the first does not cancel near 0, the second does not overflow.
@@ -78,6 +89,7 @@ SMOOTHINGS: Mapping[str, Smoothing] = MappingProxyType(
             name="sqrt",
             on_singular_values=_sqrt_sign,
             on_gram_eigenvalues=_sqrt_filter,
+            slope=_sqrt_slope,
             potential=_sqrt_potential,
             gram_sensitivity=0.3003,
             reference="gradient of the pseudo-Huber sum (sqrt(s_i^2 + beta^2) - beta); "
@@ -87,6 +99,7 @@ SMOOTHINGS: Mapping[str, Smoothing] = MappingProxyType(
             name="tanh",
             on_singular_values=_tanh_sign,
             on_gram_eigenvalues=_tanh_filter,
+            slope=_tanh_slope,
             potential=_tanh_potential,
             gram_sensitivity=0.2650,
             reference="gradient of the spectral function beta sum log cosh(s_i / beta); "

@@ -14,12 +14,13 @@ from flows.compiled.arguments import (
     require_in_range,
     scales_of,
 )
+from flows.rules import RULES
 from flows.spectrum import Spectrum
 from geometry.names import unknown_name
 from geometry.smoothing import SMOOTHINGS
 
-# slow, basis, dual, rates and states, as FrozenMetric has them.
-Factorisation = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+# The parts of a FrozenMetric, by its names and in its order.
+Factorisation = tuple[Tensor, ...]
 
 
 def compiled_velocity(
@@ -70,7 +71,7 @@ def compiled_spectrum(
     if smoothing not in SMOOTHINGS:
         raise unknown_name("smoothing", smoothing, SMOOTHINGS)
     lanes, _, d, r = lanes_of("states", states)
-    filled = empty((lanes, 2), (d, r), (d, r), (r, r), (r,), (r,))
+    filled = empty((lanes, 2), (d, r), (d, r), (r, r), (r,), (r,), (r,))
     arrays = array_of("states", states, states.shape), array_of("target", target, (lanes, d, d))
     is_tanh, scales = smoothing == "tanh", scales_of(beta, lanes)
     require_in_range(
@@ -80,9 +81,9 @@ def compiled_spectrum(
 
 
 def compiled_factorisation(
-    pair: Tensor, spectrum: Spectrum, beta: float | Tensor, reach: Tensor, fast: float
+    pair: Tensor, spectrum: Spectrum, beta: float | Tensor, shifts: Tensor, residual: Tensor
 ) -> Factorisation:
-    """The parts of ``FrozenMetric.at``: (slow, basis, dual, rates, states).
+    """The parts of ``FrozenMetric.at``.
 
     The columns of basis and dual, the rates and the columns of states come in an order and with
     signs of their own, which no solve depends on. A lane's result depends on no other lane and on
@@ -91,34 +92,38 @@ def compiled_factorisation(
 
     Args:
         pair: (L, 2, d, r), B above A^T. spectrum: of the gradients there; its velocity is not read.
-        beta: smoothing scale, one number or one a lane (L,). reach: (L,), the flow time that a step
-            may cover. fast: a mode may be slow where its metric exceeds ``fast`` beta.
+        beta: smoothing scale, one number or one a lane (L,).
+        shifts, residual: (L,) and (L, 2, d, r), of the system that says which modes arrive.
 
     All tensors are float64, CPU, contiguous.
 
     Returns:
-        slow (L, 2, d, r), basis (L, 2, r, r), dual (L, 2, r, r), rates (L, 2, r) and states
-        (L, 2, d, r).
+        left (L, 2, d, r), vectors, grams, weights, basis and dual (L, 2, r, r), rates (L, 2, r) and
+        states (L, 2, d, r).
 
     Raises:
         ValueError: another dtype, device, layout or shape.
         KernelUnavailable: numba cannot be imported.
     """
     lanes, _, d, r = lanes_of("pair", pair)
-    filled = empty((lanes, 2), (d, r), (r, r), (r, r), (r,), (d, r))
-    kernel_of("metric").fill_factorisation(
+    kernel = kernel_of("metric")
+    square, number = (r, r), (r,)
+    shapes = (d, r), square, square, square, square, square, number, (d, r)
+    filled = kernel.Metric(*empty((lanes, 2), *shapes))
+    kernel.fill_factorisation(
         array_of("pair", pair, (lanes, 2, d, r)),
         array_of("gradient", spectrum.gradient, (lanes, 2, d, r)),
         array_of("vectors", spectrum.vectors, (lanes, 2, r, r)),
         array_of("singular_values", spectrum.singular_values, (lanes, 2, r)),
         array_of("metric", spectrum.metric, (lanes, 2, r)),
+        array_of("slope", spectrum.slope, (lanes, 2, r)),
         scales_of(beta, lanes),
-        array_of("reach", reach, (lanes,)),
-        float(fast),
-        *filled,
+        (RULES.open, RULES.trusted, RULES.nearly),
+        array_of("shifts", shifts, (lanes,)),
+        array_of("residual", residual, (lanes, 2, d, r)),
+        filled,
     )
-    slow, basis, dual, rates, states = map(torch.from_numpy, filled)
-    return slow, basis, dual, rates, states
+    return tuple(map(torch.from_numpy, filled))
 
 
 def compiled_solution(parts: Factorisation, shifts: Tensor, residual: Tensor) -> Tensor:
@@ -142,16 +147,17 @@ def compiled_solution(parts: Factorisation, shifts: Tensor, residual: Tensor) ->
         KernelUnavailable: numba cannot be imported.
     """
     lanes, _, d, r = lanes_of("residual", residual)
-    slow, basis, dual, rates, states = parts
+    kernel = kernel_of("metric")
+    shapes: dict[str, tuple[int, ...]]
+    shapes = dict.fromkeys(kernel.Metric._fields, (lanes, 2, r, r))
+    shapes.update(left=(lanes, 2, d, r), rates=(lanes, 2, r), states=(lanes, 2, d, r))
+    given = zip(shapes.items(), parts, strict=True)
     solution = np.empty(residual.shape)
-    kernel_of("metric").fill_solution(
-        array_of("slow", slow, (lanes, 2, d, r)),
-        array_of("basis", basis, (lanes, 2, r, r)),
-        array_of("dual", dual, (lanes, 2, r, r)),
-        array_of("rates", rates, (lanes, 2, r)),
-        array_of("states", states, (lanes, 2, d, r)),
+    kernel.fill_solution(
+        kernel.Metric(*(array_of(name, part, shape) for (name, shape), part in given)),
         array_of("shifts", shifts, (lanes,)),
         array_of("residual", residual, (lanes, 2, d, r)),
+        RULES.nearly,
         solution,
     )
     return torch.from_numpy(solution)

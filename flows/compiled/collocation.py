@@ -15,7 +15,7 @@ from flows.compiled.blocks import (
     Array,
     aligned,
     apart,
-    choose,
+    copy,
     entry,
     load,
     load_numbers,
@@ -23,18 +23,17 @@ from flows.compiled.blocks import (
     maker,
     store_pairs,
 )
-from flows.compiled.correction import (
-    Collocation,
-    FlowOf,
-    Iterates,
-    Room,
-    accelerated,
-    correct,
-    empty_iterates,
-    room_of,
+from flows.compiled.correction import Collocation, FlowOf, Room, correct, overall, room_of, take
+from flows.compiled.lanes import WIDTH, Lanes, at, every, larger, magnitude, put, where
+from flows.compiled.metric import solve
+from flows.compiled.metric_parts import (
+    Metric,
+    choose_metric,
+    empty_metric,
+    load_metric,
+    metric_at,
+    store_metric,
 )
-from flows.compiled.lanes import WIDTH, at, every, larger, magnitude, put, where
-from flows.compiled.metric import Metric, empty_metric, load_metric, solve, store_metric
 from flows.compiled.step_control import (
     BEFORE,
     ERROR,
@@ -43,7 +42,6 @@ from flows.compiled.step_control import (
     NOTES,
     OVER,
     SIZE,
-    WANTED,
     WORKING,
     Ended,
     Underway,
@@ -63,7 +61,7 @@ class Block(NamedTuple):
 
     y: Array
     f: Array
-    on: Iterates
+    Z: Array
     last_Z: Array
     filtering: Metric
     target: Array
@@ -118,13 +116,11 @@ def fill_steps(
             if not begin_correction(now, ended, times[-1], most, first, present, block.notes):
                 break
             h, scale = at(block.notes, LENGTH, 0), at(block.beta, 0, 0)
-            correct(block.y, block.on.Z, h, block.target, scale, flow, method, room)
-            working = at(block.notes, WORKING, 0) > 0.0
-            wanted = at(block.notes, WANTED, 0) > 0.0
-            size = accelerated(room.moved, wanted, working, block.y, tolerance, block.on)
-            put(block.notes, SIZE, 0, size)
+            correct(block.y, block.Z, h, block.target, scale, flow, method, rules, room)
+            working, bound = at(block.notes, WORKING, 0) > 0.0, overall(block.y, tolerance)
+            put(block.notes, SIZE, 0, take(room.moved, working, bound, block.Z))
             if judge(now, rules, stages, first, present, block.notes):
-                _estimate(block, method, tolerance, room)
+                _estimate(block, method, bound, rules.nearly, room)
                 conclude(now, ended, rules, first, present, block.notes)
                 _go_on(block, method, room)
                 _write_down(now, ended, first, present, block)
@@ -141,7 +137,7 @@ def _empty_block(stages: int, d: int, r: int) -> Block:
     return Block(
         aligned((2, d, r, WIDTH)),
         aligned((2, d, r, WIDTH)),
-        empty_iterates(stages, d, r),
+        aligned((stages, 2, d, r, WIDTH)),
         aligned((stages, 2, d, r, WIDTH)),
         empty_metric(d, r),
         aligned((d, d, WIDTH)),
@@ -154,7 +150,16 @@ def _empty_block(stages: int, d: int, r: int) -> Block:
 
 @apart
 def _metric_of(now: Underway) -> Metric:
-    return Metric(now.slow, now.basis, now.dual, now.rates, now.states)
+    return Metric(
+        now.left,
+        now.vectors,
+        now.grams,
+        now.weights,
+        now.basis,
+        now.dual,
+        now.rates,
+        now.states,
+    )
 
 
 @apart
@@ -162,10 +167,8 @@ def _load(now: Underway, first: int, present: int, block: Block) -> None:
     load_pairs(now.y, first, present, block.y)
     load_pairs(now.f, first, present, block.f)
     for stage in range(len(now.Z)):
-        load_pairs(now.Z[stage], first, present, block.on.Z[stage])
+        load_pairs(now.Z[stage], first, present, block.Z[stage])
         load_pairs(now.last_Z[stage], first, present, block.last_Z[stage])
-        load_pairs(now.last_f[stage], first, present, block.on.last_f[stage])
-        load_pairs(now.last_x[stage], first, present, block.on.last_x[stage])
     load_metric(_metric_of(now), first, present, block.filtering)
 
 
@@ -174,49 +177,43 @@ def _store(block: Block, first: int, present: int, now: Underway) -> None:
     store_pairs(block.y, first, present, now.y)
     store_pairs(block.f, first, present, now.f)
     for stage in range(len(now.Z)):
-        store_pairs(block.on.Z[stage], first, present, now.Z[stage])
+        store_pairs(block.Z[stage], first, present, now.Z[stage])
         store_pairs(block.last_Z[stage], first, present, now.last_Z[stage])
-        store_pairs(block.on.last_f[stage], first, present, now.last_f[stage])
-        store_pairs(block.on.last_x[stage], first, present, now.last_x[stage])
     store_metric(block.filtering, first, present, _metric_of(now))
 
 
 @apart
-def _estimate(
-    block: Block, method: Collocation, tolerance: tuple[float, float], room: Room
-) -> None:
-    """The error of the step over the tolerance, not yet over the slack, into the notes."""
-    stages, _, d, r, _ = block.on.Z.shape
+def _estimate(block: Block, method: Collocation, bound: Lanes, nearly: float, room: Room) -> None:
+    """The error of the step over the bound, not yet over the slack, into the notes."""
+    stages, _, d, r, _ = block.Z.shape
     N = 2 * d * r
     h = at(block.notes, LENGTH, 0)
     shift = method.real / h
-    given, Z = room.given.reshape(1, N, WIDTH), block.on.Z.reshape(stages, N, WIDTH)
-    y, f = block.y.reshape(1, N, WIDTH), block.f.reshape(1, N, WIDTH)
+    raw, Z = room.residual[0].reshape(1, N, WIDTH), block.Z.reshape(stages, N, WIDTH)
+    f, filtered = block.f.reshape(1, N, WIDTH), room.pair.reshape(1, N, WIDTH)
     for n in range(N):
-        raw = h * method.start_weight * at(f, 0, n)
+        total = h * method.start_weight * at(f, 0, n)
         for s in range(stages):
-            raw += method.error[s] * at(Z, s, n)
-        put(given, 0, n, raw * shift)
-    solve(block.filtering, shift, room.given, room.scratch, room.pair)
-    filtered = room.pair.reshape(1, N, WIDTH)
+            total += method.error[s] * at(Z, s, n)
+        put(raw, 0, n, total * shift)
     worst, spoilt = every(0.0), every(0.0)
-    for n in range(N):
-        before = at(y, 0, n)
-        after = before + at(Z, stages - 1, n)
-        scale = tolerance[1] + tolerance[0] * larger(magnitude(before), magnitude(after))
-        error = magnitude(at(filtered, 0, n)) / scale
-        worst = larger(worst, error)
-        spoilt += 0.0 * error
-    put(block.notes, ERROR, 0, worst + spoilt)
+    for metric in (block.filtering, metric_at(room.metrics, stages - 1)):
+        for side in range(2):
+            copy(room.residual[0, side], room.given[0, side])
+        solve(metric, shift, room.given[0], nearly, room.scratch, room.pair)
+        for n in range(N):
+            worst = larger(worst, magnitude(at(filtered, 0, n)))
+            spoilt += 0.0 * at(filtered, 0, n)
+    put(block.notes, ERROR, 0, worst / bound + spoilt)
 
 
 @apart
 def _go_on(block: Block, method: Collocation, room: Room) -> None:
     """State, velocity, stages and filter of the step, in lanes where it is good."""
-    stages, _, d, r, _ = block.on.Z.shape
+    stages, _, d, r, _ = block.Z.shape
     N = 2 * d * r
     good, h = at(block.notes, GOOD, 0) > 0.0, at(block.notes, LENGTH, 0)
-    Z, last_Z = block.on.Z.reshape(stages, N, WIDTH), block.last_Z.reshape(stages, N, WIDTH)
+    Z, last_Z = block.Z.reshape(stages, N, WIDTH), block.last_Z.reshape(stages, N, WIDTH)
     y, f = block.y.reshape(1, N, WIDTH), block.f.reshape(1, N, WIDTH)
     for n in range(N):
         slope = every(0.0)
@@ -225,19 +222,13 @@ def _go_on(block: Block, method: Collocation, room: Room) -> None:
             put(last_Z, s, n, where(good, at(Z, s, n), at(last_Z, s, n)))
         put(f, 0, n, where(good, slope / h, at(f, 0, n)))
         put(y, 0, n, where(good, at(y, 0, n) + at(Z, stages - 1, n), at(y, 0, n)))
-    found, kept = room.metric, block.filtering
-    for side in range(2):
-        choose(good, found.slow[side], kept.slow[side], kept.slow[side])
-        choose(good, found.basis[side], kept.basis[side], kept.basis[side])
-        choose(good, found.dual[side], kept.dual[side], kept.dual[side])
-        choose(good, found.rates[side], kept.rates[side], kept.rates[side])
-        choose(good, found.states[side], kept.states[side], kept.states[side])
+    choose_metric(good, metric_at(room.metrics, stages - 1), block.filtering)
 
 
 @apart
 def _write_down(now: Underway, ended: Ended, first: int, present: int, block: Block) -> None:
     """States and stages of the steps that ended, and that they did."""
-    stages, _, d, r, _ = block.on.Z.shape
+    stages, _, d, r, _ = block.Z.shape
     for lane in range(present):
         if block.notes[OVER, 0, lane] == 0.0:
             continue
@@ -248,7 +239,7 @@ def _write_down(now: Underway, ended: Ended, first: int, present: int, block: Bl
                 for k in range(r):
                     ended.states[row, n, side, i, k] = block.y[side, i, k, lane]
                     for s in range(stages):
-                        value = block.on.Z[s, side, i, k, lane]
+                        value = block.Z[s, side, i, k, lane]
                         ended.increments[row, s, n, side, i, k] = value
         ended.made[n] = row + 1
 
@@ -256,11 +247,11 @@ def _write_down(now: Underway, ended: Ended, first: int, present: int, block: Bl
 @apart
 def _predict(block: Block, method: Collocation, onward: Array) -> None:
     """The stages of the next step, in lanes where one begins; ``onward`` is scratch."""
-    stages, _, d, r, _ = block.on.Z.shape
+    stages, _, d, r, _ = block.Z.shape
     N = 2 * d * r
     over, h = at(block.notes, OVER, 0) > 0.0, at(block.notes, LENGTH, 0)
     last, ahead = block.last_Z.reshape(stages, N, WIDTH), onward.reshape(stages, N, WIDTH)
-    Z, f = block.on.Z.reshape(stages, N, WIDTH), block.f.reshape(1, N, WIDTH)
+    Z, f = block.Z.reshape(stages, N, WIDTH), block.f.reshape(1, N, WIDTH)
     furthest = every(0.0)
     for i in range(stages):
         for n in range(N):

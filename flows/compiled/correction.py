@@ -1,20 +1,20 @@
-"""One correction of the stages of an implicit step, by blocks: spectra, metrics and solves.
+"""One correction of the stages of an implicit step, by blocks: spectra, metrics and sweeps.
 
-What :class:`flows.implicit.ImplicitStepper` calls a correction, accelerated by Anderson's method as
-:mod:`flows.anderson` has it.
+What :class:`flows.implicit.ImplicitStepper` calls a correction.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from flows.compiled.blocks import Array, add, aligned, apart, copy, maker
-from flows.compiled.lanes import WIDTH, Lanes, Mask, at, every, larger, magnitude, put, where
-from flows.compiled.metric import Metric, empty_metric, factorise, solve
+from flows.compiled.blocks import Array, add, aligned, apart, copy, maker, size
+from flows.compiled.lanes import WIDTH, Lanes, Mask, at, every, larger, magnitude, put, root, where
 from flows.compiled.metric import Room as MetricRoom
+from flows.compiled.metric import factorise, solve
 from flows.compiled.metric import room_of as metric_room_of
+from flows.compiled.metric_parts import Metric, empty_metrics, metric_at
 from flows.compiled.spectrum import Spectral, empty_spectral, spectrum_of
+from flows.rules import Rules
 
 
 class Collocation(NamedTuple):
@@ -31,42 +31,25 @@ class Collocation(NamedTuple):
 
 
 class FlowOf(NamedTuple):
-    """What the velocity is of: the coefficients of the coupled and the decoupled regulariser, the
-    smoothing, and what a metric has to exceed in units of beta for a mode to be slow."""
+    """What the velocity is of: the coefficients of the coupled and the decoupled regulariser, and
+    the smoothing."""
 
     l2: float
     decay: float
     is_tanh: bool
-    fast: float
-
-
-class Iterates(NamedTuple):
-    """Stages (S, 2, d, r, WIDTH): increments Z, and the last corrections and iterates."""
-
-    Z: Array
-    last_f: Array
-    last_x: Array
 
 
 class Room(NamedTuple):
-    """Scratch of :func:`correct`, and what it finds at the last stage: spectrum and metric."""
+    """Scratch of :func:`correct`, and what it finds: the correction of the stages, ``moved``, and
+    the metrics of all of them; of the last one the spectrum."""
 
     pair: Array
     given: Array
+    residual: Array
     moved: Array
     spectral: Spectral
-    metric: Metric
+    metrics: Metric
     scratch: MetricRoom
-
-
-@maker
-def empty_iterates(stages: int, d: int, r: int) -> Iterates:
-    """Room for states (2, d, r)."""
-    return Iterates(
-        aligned((stages, 2, d, r, WIDTH)),
-        aligned((stages, 2, d, r, WIDTH)),
-        aligned((stages, 2, d, r, WIDTH)),
-    )
 
 
 @maker
@@ -74,10 +57,11 @@ def room_of(stages: int, d: int, r: int) -> Room:
     """Room for states (2, d, r)."""
     return Room(
         aligned((2, d, r, WIDTH)),
-        aligned((2, d, r, WIDTH)),
+        aligned((stages, 2, d, r, WIDTH)),
+        aligned((stages, 2, d, r, WIDTH)),
         aligned((stages, 2, d, r, WIDTH)),
         empty_spectral(d, r),
-        empty_metric(d, r),
+        empty_metrics(stages, d, r),
         metric_room_of(d, r),
     )
 
@@ -91,86 +75,109 @@ def correct(
     beta: Lanes,
     flow: FlowOf,
     method: Collocation,
+    rules: Rules,
     room: Room,
 ) -> None:
-    """Fill room.moved with what is proposed for the stages, and the rest of it at the last stage.
+    """Fill room.moved with what is to be added to the stages.
 
     Args:
         start: (2, d, r, WIDTH), the state before the step. Z: (S, 2, d, r, WIDTH), increments.
         h: the length of the step. target: (d, d, WIDTH).
     """
-    pair, given, moved, spectral = room.pair, room.given, room.moved, room.spectral
-    for stage in range(len(Z)):
-        for side in range(2):
-            copy(start[side], pair[side])
-            add(Z[stage, side], 1.0, pair[side])
-        poison = spectrum_of(pair, target, beta, flow.l2, flow.is_tanh, spectral)
-        for side in range(2):
-            copy(spectral.velocity[side], given[side])
-            add(pair[side], -flow.decay, given[side])
-            for other in range(len(Z)):
-                add(Z[other, side], -method.inverse[stage, other] / h, given[side])
-            for before in range(stage):
-                add(moved[before, side], -method.lower_inverse[stage, before] / h, given[side])
-        factorise(
-            pair,
-            spectral.slopes,
-            spectral.V,
-            spectral.s,
-            spectral.p,
-            flow.fast * beta,
-            method.lower[stage, stage] * h,
-            poison,
-            room.scratch,
-            room.metric,
-        )
+    moved, stages = room.moved, len(Z)
+    for stage in range(stages):
+        _expose(start, Z, stage, h, target, beta, flow, method, rules, room)
         shift = method.lower_inverse[stage, stage] / h
-        solve(room.metric, shift, given, room.scratch, moved[stage])
+        metric, given = metric_at(room.metrics, stage), room.given[stage]
+        solve(metric, shift, given, rules.nearly, room.scratch, moved[stage])
+    for _ in range(1, rules.sweeps):
+        for stage in range(stages):
+            for side in range(2):
+                given = room.given[stage, side]
+                copy(room.residual[stage, side], given)
+                for other in range(stages):
+                    left_out = method.inverse[stage, other] - method.lower_inverse[stage, other]
+                    add(moved[other, side], (0.0 - left_out) / h, given)
+        for stage in range(stages):
+            _take_off(method, stage, h, moved, room.given[stage])
+            shift, metric = method.lower_inverse[stage, stage] / h, metric_at(room.metrics, stage)
+            solve(metric, shift, room.given[stage], rules.nearly, room.scratch, moved[stage])
 
 
 @apart
-def accelerated(
-    proposed: Array,
-    wanted: Mask,
-    working: Mask,
-    y: Array,
-    tolerance: tuple[float, float],
-    on: Iterates,
-) -> Lanes:
-    """Take the step from Z where ``proposed`` is proposed, by Anderson where that is wanted.
+def _expose(
+    start: Array,
+    Z: Array,
+    stage: int,
+    h: Lanes,
+    target: Array,
+    beta: Lanes,
+    flow: FlowOf,
+    method: Collocation,
+    rules: Rules,
+    room: Room,
+) -> None:
+    """The residual of a stage, what it leaves for the first sweep, and its metric."""
+    pair, spectral = room.pair, room.spectral
+    for side in range(2):
+        copy(start[side], pair[side])
+        add(Z[stage, side], 1.0, pair[side])
+    poison = spectrum_of(pair, target, beta, flow.l2, flow.is_tanh, spectral)
+    for side in range(2):
+        residual = room.residual[stage, side]
+        copy(spectral.velocity[side], residual)
+        add(pair[side], -flow.decay, residual)
+        for other in range(len(Z)):
+            add(Z[other, side], -method.inverse[stage, other] / h, residual)
+        copy(residual, room.given[stage, side])
+    _take_off(method, stage, h, room.moved, room.given[stage])
+    factorise(
+        pair,
+        spectral.slopes,
+        spectral.V,
+        spectral.s,
+        spectral.p,
+        spectral.derivative,
+        beta,
+        (rules.open, rules.trusted, rules.nearly),
+        method.lower_inverse[stage, stage] / h,
+        room.given[stage],
+        poison,
+        room.scratch,
+        metric_at(room.metrics, stage),
+    )
 
-    Args:
-        working: the other lanes keep what they have.
-        y: (2, d, r, WIDTH), the state before the step, which the bound of each component goes by.
-        tolerance: rtol and atol.
+
+@apart
+def _take_off(method: Collocation, stage: int, h: Lanes, moved: Array, given: Array) -> None:
+    """What the stages before have of the triangle, off the right-hand side (2, d, r, WIDTH)."""
+    for side in range(2):
+        for before in range(stage):
+            add(moved[before, side], -method.lower_inverse[stage, before] / h, given[side])
+
+
+@apart
+def overall(y: Array, tolerance: tuple[float, float]) -> Lanes:
+    """The bound of all components of a state (2, d, r, WIDTH), by its root mean square."""
+    squares = size(y[0]) + size(y[1])
+    return tolerance[1] + tolerance[0] * root(squares / float(y.size // WIDTH))
+
+
+@apart
+def take(moved: Array, working: Mask, bound: Lanes, Z: Array) -> Lanes:
+    """Add to the stages Z what is proposed for them, in lanes that are ``working``.
 
     Returns:
-        The largest component of the step over its bound, NaN where one is.
+        The largest component over the bound, NaN where one is.
     """
-    stages, _, d, r, _ = proposed.shape
+    stages, _, d, r, _ = moved.shape
     N = 2 * d * r
-    f, x = proposed.reshape(stages, N, WIDTH), on.Z.reshape(stages, N, WIDTH)
-    last_f, last_x = on.last_f.reshape(stages, N, WIDTH), on.last_x.reshape(stages, N, WIDTH)
-    flat = y.reshape(1, N, WIDTH)
-    along, square = every(0.0), every(0.0)
-    for s in range(stages):
-        for n in range(N):
-            df = at(f, s, n) - at(last_f, s, n)
-            along += at(f, s, n) * df
-            square += df * df
-    share = along / square
-    # A NaN compares with nothing: without a change there is nothing to accelerate.
-    g = where(wanted & (magnitude(share) < math.inf), share, 0.0)
+    f, x = moved.reshape(stages, N, WIDTH), Z.reshape(stages, N, WIDTH)
     worst, spoilt = every(0.0), every(0.0)
     for s in range(stages):
         for n in range(N):
-            now, here = at(f, s, n), at(x, s, n)
-            change = now - at(last_f, s, n) + (here - at(last_x, s, n))
-            step = now - g * change
-            put(last_f, s, n, where(working, now, at(last_f, s, n)))
-            put(last_x, s, n, where(working, here, at(last_x, s, n)))
-            put(x, s, n, where(working, here + step, here))
-            size = magnitude(step) / (tolerance[1] + tolerance[0] * magnitude(at(flat, 0, n)))
-            worst = larger(worst, size)
-            spoilt += 0.0 * size
-    return worst + spoilt
+            step = at(f, s, n)
+            put(x, s, n, where(working, at(x, s, n) + step, at(x, s, n)))
+            worst = larger(worst, magnitude(step))
+            spoilt += 0.0 * step
+    return worst / bound + spoilt

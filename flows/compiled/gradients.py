@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from flows.compiled.blocks import (
-    Array,
-    add_by_columns,
-    add_by_rows,
-    add_product,
-    apart,
-    condemned,
-    size,
-    spoil,
-)
+from flows.compiled.blocks import Array, apart, condemned, size, spoil
 from flows.compiled.lanes import Lanes, at, put
+from flows.compiled.products import add_by_columns, add_by_rows, add_product
 
 
 @apart

@@ -182,7 +182,7 @@ def compiled_steps(
         ended,
         array_of("target", target, (lanes, shape[0], shape[0])),
         scales_of(beta, lanes),
-        implicit.FlowOf(float(l2), float(decay), smoothing == "tanh", RULES.fast),
+        implicit.FlowOf(float(l2), float(decay), smoothing == "tanh"),
         implicit.Collocation(
             *(
                 array_of(name, getattr(method, name), tuple(getattr(method, name).shape))
@@ -220,16 +220,16 @@ def _arrays_of(
     """The tensors' own memory, pairs of factors unfolded."""
     states = {
         **dict.fromkeys(("y", "f"), (lanes, 2 * d * r)),
-        **dict.fromkeys(("Z", "last_Z", "last_f", "last_x"), (stages, lanes, 2 * d * r)),
+        **dict.fromkeys(("Z", "last_Z"), (stages, lanes, 2 * d * r)),
     }
     shapes = {
         "singular_values": (lanes, 2 * r),
-        **dict.fromkeys(("slow", "states"), (lanes, 2, d, r)),
-        **dict.fromkeys(("basis", "dual"), (lanes, 2, r, r)),
+        **dict.fromkeys(("left", "states"), (lanes, 2, d, r)),
+        **dict.fromkeys(("vectors", "grams", "weights", "basis", "dual"), (lanes, 2, r, r)),
         "rates": (lanes, 2, r),
     }
     kinds = {
-        **dict.fromkeys(("has_last", "failed"), torch.bool),
+        "has_last": torch.bool,
         **dict.fromkeys(("rejections", "correction", "rises", "evaluations"), torch.long),
     }
     found = {}

@@ -5,8 +5,7 @@ The eigenvectors U of F^T F, F = A^T P_B^(-1/2) (d, r) for B's side, come as in
 c^2, the round-off of F^T F, moves no eigenvector; without it a column of F that is null would leave
 one without a direction. The eigenvalues are the squared lengths of the columns of F U.
 
-Where no lane of a block has a slow mode the products with the slow vectors, which are all zero, are
-left out; zeros add nothing, so no lane can tell what its neighbours have.
+The modes that are solved by themselves are those of :mod:`flows.compiled.turning`.
 """
 
 from __future__ import annotations
@@ -19,59 +18,34 @@ from flows.compiled.blocks import (
     add,
     aligned,
     apart,
-    by_columns,
-    by_rows,
     condemned,
     entry,
-    fill,
     lengths,
     load,
     load_numbers,
     load_pairs,
     maker,
     noted,
-    product,
     scale_columns,
     scale_rows,
     size,
     spoil,
     store,
-    store_pairs,
     transpose,
     triangle,
 )
 from flows.compiled.jacobi import normalize, orthogonalize
-from flows.compiled.lanes import (
-    WIDTH,
-    Lanes,
-    anywhere,
-    at,
-    every,
-    larger,
-    magnitude,
-    put,
-    root,
-    where,
-)
+from flows.compiled.lanes import WIDTH, Lanes, at, larger, put, root
+from flows.compiled.metric_parts import Metric, empty_metric, load_metric, store_metric
+from flows.compiled.products import by_columns, by_rows, product
+from flows.compiled.turning import Room as TurningRoom
+from flows.compiled.turning import Turning, find, keep_those_that_stay, solve_rows
+from flows.compiled.turning import room_of as turning_room_of
 
 # c / ||F||: c^2 is the round-off of F^T F, which no solve can see.
 SHIFT: Final = 2.0**-26
 # c of a zero factor. Its fourth power is still a normal number.
 SMALLEST: Final = 1e-60
-
-
-class Metric(NamedTuple):
-    """The parts of a factorisation by blocks, as ``FrozenMetric`` has them.
-
-    Attributes:
-        slow, states: (2, d, r, WIDTH). basis, dual: (2, r, r, WIDTH). rates: (2, 1, r, WIDTH).
-    """
-
-    slow: Array
-    basis: Array
-    dual: Array
-    rates: Array
-    states: Array
 
 
 class Room(NamedTuple):
@@ -88,17 +62,13 @@ class Room(NamedTuple):
     coupled: Array
     inverse: Array
     along: Array
+    turning: TurningRoom
 
 
-@maker
-def empty_metric(d: int, r: int) -> Metric:
-    """Room for states (2, d, r)."""
-    return Metric(
-        aligned((2, d, r, WIDTH)),
-        aligned((2, r, r, WIDTH)),
-        aligned((2, r, r, WIDTH)),
-        aligned((2, 1, r, WIDTH)),
-        aligned((2, d, r, WIDTH)),
+@apart
+def _turning(metric: Metric, side: int) -> Turning:
+    return Turning(
+        metric.left[side], metric.vectors[side], metric.grams[side], metric.weights[side]
     )
 
 
@@ -117,6 +87,7 @@ def room_of(d: int, r: int) -> Room:
         aligned((2, r, r, WIDTH)),
         aligned((2, 1, r, WIDTH)),
         aligned((2, d, r, WIDTH)),
+        turning_room_of(d, r),
     )
 
 
@@ -127,8 +98,11 @@ def factorise(
     V: Array,
     s: Array,
     p: Array,
-    limit: Lanes,
-    reach: Lanes,
+    derivative: Array,
+    beta: Lanes,
+    limits: tuple[float, float, float],
+    z: Lanes,
+    given: Array,
     poison: Lanes,
     room: Room,
     out: Metric,
@@ -137,8 +111,10 @@ def factorise(
 
     Args:
         pair, slopes: (2, d, r, WIDTH). V: (2, r, r, WIDTH), singular vectors in its rows.
-        s, p: (2, 1, r, WIDTH), singular values of the gradients and the metric.
-        limit: a mode may be slow where its p exceeds this. reach: the flow time of a step.
+        s, p, derivative: (2, 1, r, WIDTH), singular values of the gradients, the metric, and the
+            derivative of the smoothing.
+        limits: ``open``, ``trusted`` and ``nearly`` of the rules.
+        z, given: of the system that says which modes arrive, given (2, d, r, WIDTH).
         poison: NaN in lanes that are not to be trusted.
 
     Returns:
@@ -146,16 +122,14 @@ def factorise(
     """
     for side in range(2):
         by_columns(pair[side], pair[side], room.grams[side])
-    add(room.grams[1], 1.0, room.grams[0])
     for side in range(2):
-        left = out.slow[side]
-        by_rows(V[side], room.grams[0], room.square)
-        if _weights(room.square, V[side], s[side], p[side], limit, reach, room.values):
-            by_rows(slopes[side], V[side], left)
-            scale_columns(left, room.values)
-            _project(left, room.square, room.moved, pair[side])
-        else:
-            fill(left, every(0.0))
+        mine, gram, limit = _turning(out, side), room.grams[1 - side], limits[0] * beta
+        find(
+            slopes[side], V[side], s[side], p[side], derivative[side], gram, beta, limit,
+            room.turning, mine,
+        )  # fmt: skip
+        if keep_those_that_stay(mine, z, given[side], p[side], limits[1], limits[2], room.turning):
+            _project(mine.left, room.square, room.moved, pair[side])
     for side in range(2):
         # B is moved by A's Gram matrix and A by B's.
         _whiten(V[side], p[side], room.values)
@@ -176,7 +150,10 @@ def factorise(
         scale_rows(V[side], p[side])
         by_columns(V[side], room.square, out.dual[side])
     for side in range(2):
-        spoil(out.slow[side], poison)
+        spoil(out.left[side], poison)
+        spoil(out.vectors[side], poison)
+        spoil(out.grams[side], poison)
+        spoil(out.weights[side], poison)
         spoil(out.basis[side], poison)
         spoil(out.dual[side], poison)
         spoil(out.rates[side], poison)
@@ -185,15 +162,12 @@ def factorise(
 
 
 @apart
-def solve(metric: Metric, z: Lanes, given: Array, room: Room, out: Array) -> None:
+def solve(metric: Metric, z: Lanes, given: Array, nearly: float, room: Room, out: Array) -> None:
     """out = (z - J_W)^-1 given, all (2, d, r, WIDTH); ``given`` is used up."""
     d, r = given.shape[1], given.shape[2]
-    slow, states = metric.slow, metric.states
+    states = metric.states
     for side in range(2):
-        if _any(slow[side]):
-            _project(slow[side], room.square, room.along[side], given[side])
-        else:
-            fill(room.along[side], every(0.0))
+        solve_rows(_turning(metric, side), z, given[side], nearly, room.turning, room.along[side])
         product(given[side], metric.dual[side], out[side])
         for j in range(r):
             put(room.inverse[side], 0, j, 1.0 / (z + at(metric.rates[side], 0, j)))
@@ -207,7 +181,7 @@ def solve(metric: Metric, z: Lanes, given: Array, room: Room, out: Array) -> Non
         by_rows(out[side], metric.basis[side], room.moved)
         for i in range(d):
             for k in range(r):
-                put(out[side], i, k, at(room.moved, i, k) + at(room.along[side], i, k) / z)
+                put(out[side], i, k, at(room.moved, i, k) + at(room.along[side], i, k))
 
 
 @entry
@@ -217,25 +191,24 @@ def fill_factorisation(
     vectors: Array,
     s: Array,
     p: Array,
+    slope: Array,
     beta: Array,
-    reach: Array,
-    fast: float,
-    slow: Array,
-    basis: Array,
-    dual: Array,
-    rates: Array,
-    states: Array,
+    limits: tuple[float, float, float],
+    shifts: Array,
+    residual: Array,
+    out: Metric,
     blocks: int = BLOCKS,
 ) -> None:
-    """Fill slow, basis, dual, rates and states with the factorisation at ``pair``.
+    """Fill ``out`` with the factorisation at ``pair``.
 
     Args:
         pair, gradient: (L, 2, d, r), B above A^T and G_B above G_A^T.
         vectors: (L, 2, r, r), eigenvectors of each G^T G in its columns.
-        s, p: (L, 2, r), singular values of G and eigenvalues of the metric.
-        beta, reach: (L,), the smoothing scale and the flow time that a step may cover.
-        fast: a mode may be slow where its p exceeds ``fast`` beta.
-        slow, states: (L, 2, d, r), filled. basis, dual: (L, 2, r, r). rates: (L, 2, r).
+        s, p, slope: (L, 2, r), singular values of G, eigenvalues of the metric, and the derivative
+            of the smoothing.
+        beta, shifts: (L,), the smoothing scale and z. residual: (L, 2, d, r), R.
+        limits: ``open``, ``trusted`` and ``nearly`` of the rules.
+        out: parts with the lanes first, rates (L, 2, r).
         blocks: to be left out.
 
     All are C-contiguous float64. Lanes with an input that is not finite, a p that is not positive
@@ -243,75 +216,57 @@ def fill_factorisation(
     """
     lanes, d, r = pair.shape[0], pair.shape[2], pair.shape[3]
     factors, slopes = aligned((2, d, r, WIDTH)), aligned((2, d, r, WIDTH))
-    V = aligned((2, r, r, WIDTH))
+    given, V = aligned((2, d, r, WIDTH)), aligned((2, r, r, WIDTH))
     values, metric = aligned((2, 1, r, WIDTH)), aligned((2, 1, r, WIDTH))
-    scale, covered = aligned((1, 1, WIDTH)), aligned((1, 1, WIDTH))
+    derivative = aligned((2, 1, r, WIDTH))
+    scale, shift = aligned((1, 1, WIDTH)), aligned((1, 1, WIDTH))
     room, found = room_of(d, r), empty_metric(d, r)
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
         # A lane that is not there has p = 0 and is NaN from the whitening on.
         load_numbers(beta, first, count, 1.0, scale)
-        load_numbers(reach, first, count, 1.0, covered)
-        poison = noted(scale) + noted(covered)
+        load_numbers(shifts, first, count, 1.0, shift)
+        poison = noted(scale) + noted(shift)
         load_pairs(pair, first, count, factors)
         load_pairs(gradient, first, count, slopes)
+        load_pairs(residual, first, count, given)
         for side in range(2):
             load(vectors[:, side].transpose(0, 2, 1), first, count, V[side])
             load(s[:, side : side + 1], first, count, values[side])
             load(p[:, side : side + 1], first, count, metric[side])
+            load(slope[:, side : side + 1], first, count, derivative[side])
             poison += noted(factors[side]) + noted(slopes[side]) + noted(V[side])
-            poison += noted(values[side]) + noted(metric[side])
-        limit, time = fast * at(scale, 0, 0), at(covered, 0, 0)
-        factorise(factors, slopes, V, values, metric, limit, time, poison, room, found)
-        store_metric(found, first, count, Metric(slow, basis, dual, rates, states))
-
-
-@apart
-def load_metric(source: Metric, first: int, count: int, metric: Metric) -> None:
-    """Lanes first to first + count of parts that have the lanes first, rates (L, 2, r)."""
-    load_pairs(source.slow, first, count, metric.slow)
-    load_pairs(source.basis, first, count, metric.basis)
-    load_pairs(source.dual, first, count, metric.dual)
-    load_pairs(source.states, first, count, metric.states)
-    for side in range(2):
-        load(source.rates[:, side : side + 1], first, count, metric.rates[side])
-
-
-@apart
-def store_metric(metric: Metric, first: int, count: int, out: Metric) -> None:
-    """What :func:`load_metric` would load."""
-    store_pairs(metric.slow, first, count, out.slow)
-    store_pairs(metric.basis, first, count, out.basis)
-    store_pairs(metric.dual, first, count, out.dual)
-    store_pairs(metric.states, first, count, out.states)
-    for side in range(2):
-        store(metric.rates[side], every(0.0), first, count, out.rates[:, side : side + 1])
+            poison += noted(values[side]) + noted(metric[side]) + noted(derivative[side])
+            poison += noted(given[side])
+        factorise(
+            factors, slopes, V, values, metric, derivative, at(scale, 0, 0), limits,
+            at(shift, 0, 0), given, poison, room, found,
+        )  # fmt: skip
+        store_metric(found, first, count, out)
 
 
 @entry
 def fill_solution(
-    slow: Array,
-    basis: Array,
-    dual: Array,
-    rates: Array,
-    states: Array,
+    metric: Metric,
     shifts: Array,
     residual: Array,
+    nearly: float,
     solution: Array,
     blocks: int = BLOCKS,
 ) -> None:
     """Fill solution with (z - J_W)^-1 residual for one real z a lane.
 
     Args:
-        slow, states: (L, 2, d, r). basis, dual: (L, 2, r, r). rates: (L, 2, r).
+        metric: parts with the lanes first, rates (L, 2, r).
         shifts: (L,), z. residual: (L, 2, d, r). solution: (L, 2, d, r), filled.
+        nearly: of the rules.
         blocks: to be left out.
 
     All are C-contiguous float64. Lanes with a factorisation, shift or residual that is not finite
     are NaN.
     """
     lanes, d, r = residual.shape[0], residual.shape[2], residual.shape[3]
-    metric, room = empty_metric(d, r), room_of(d, r)
+    here, room = empty_metric(d, r), room_of(d, r)
     given, moved = aligned((2, d, r, WIDTH)), aligned((2, d, r, WIDTH))
     shift = aligned((1, 1, WIDTH))
     for first in range(0, lanes, WIDTH):
@@ -319,40 +274,10 @@ def fill_solution(
         load_numbers(shifts, first, count, 1.0, shift)
         load_pairs(residual, first, count, given)
         poison = noted(shift) + noted(given[0]) + noted(given[1])
-        load_metric(Metric(slow, basis, dual, rates, states), first, count, metric)
-        solve(metric, at(shift, 0, 0), given, room, moved)
+        load_metric(metric, first, count, here)
+        solve(here, at(shift, 0, 0), given, nearly, room, moved)
         for side in range(2):
             store(moved[side], poison, first, count, solution[:, side])
-
-
-@apart
-def _weights(
-    moved: Array, V: Array, s: Array, p: Array, limit: Lanes, reach: Lanes, weights: Array
-) -> bool:
-    """weights[0, j] become 1 / s where mode j is slow and else 0; whether any is slow.
-
-    The rows of V are v_j, those of ``moved`` M v_j, M the Gram matrix that gives the speeds.
-    """
-    r, found = len(V), False
-    for j in range(r):
-        speed = every(0.0)
-        for k in range(r):
-            speed += at(moved, j, k) * at(V, j, k)
-        is_slow = (at(p, 0, j) > limit) & (at(p, 0, j) > speed * reach)
-        found = found or anywhere(is_slow)
-        put(weights, 0, j, where(is_slow, 1.0 / at(s, 0, j), 0.0))
-    return found
-
-
-@apart
-def _any(block: Array) -> bool:
-    """Whether an entry is neither zero nor NaN."""
-    rows, columns, _ = block.shape
-    for i in range(rows):
-        for k in range(columns):
-            if anywhere(magnitude(at(block, i, k)) > 0.0):
-                return True
-    return False
 
 
 @apart

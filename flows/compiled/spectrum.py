@@ -10,14 +10,12 @@ from flows.compiled.blocks import (
     Array,
     aligned,
     apart,
-    by_rows,
     entry,
     lengths,
     load,
     load_numbers,
     load_pairs,
     maker,
-    product,
     store,
     transpose,
     triangle,
@@ -25,6 +23,7 @@ from flows.compiled.blocks import (
 from flows.compiled.gradients import gradients
 from flows.compiled.jacobi import normalize, orthogonalize
 from flows.compiled.lanes import WIDTH, Lanes, at, put, root, where
+from flows.compiled.products import by_rows, product
 from flows.compiled.velocity import in_range
 
 
@@ -34,7 +33,7 @@ class Spectral(NamedTuple):
     Attributes:
         velocity, slopes: (2, d, r, WIDTH), -T_beta(G) and G.
         V: (2, r, r, WIDTH), the eigenvectors of G^T G in its rows.
-        s, p: (2, 1, r, WIDTH), the singular values and the metric.
+        s, p, derivative: (2, 1, r, WIDTH), the singular values, the metric s / f(s) and f'(s).
         residual, columns, rotated: scratch.
     """
 
@@ -43,6 +42,7 @@ class Spectral(NamedTuple):
     V: Array
     s: Array
     p: Array
+    derivative: Array
     residual: Array
     columns: Array
     rotated: Array
@@ -55,6 +55,7 @@ def empty_spectral(d: int, r: int) -> Spectral:
         aligned((2, d, r, WIDTH)),
         aligned((2, d, r, WIDTH)),
         aligned((2, r, r, WIDTH)),
+        aligned((2, 1, r, WIDTH)),
         aligned((2, 1, r, WIDTH)),
         aligned((2, 1, r, WIDTH)),
         aligned((d, d, WIDTH)),
@@ -79,7 +80,7 @@ def spectrum_of(
         poison += orthogonalize(V, out.s[side])
         normalize(V, out.s[side])
         by_rows(slopes, V, out.rotated)
-        _weigh(out.rotated, beta, is_tanh, out.s[side], out.p[side])
+        _weigh(out.rotated, beta, is_tanh, out.s[side], out.p[side], out.derivative[side])
         product(out.rotated, V, out.velocity[side])
     return poison
 
@@ -96,6 +97,7 @@ def fill_spectrum(
     vectors: Array,
     values: Array,
     metric: Array,
+    slope: Array,
     blocks: int = BLOCKS,
 ) -> bool:
     """Fill velocity with -T_beta of the gradients, and the rest with what it is made of.
@@ -109,7 +111,7 @@ def fill_spectrum(
         velocity, gradient: (L, 2, d, r), filled.
         vectors: (L, 2, r, r), eigenvectors of each G^T G in its columns.
         values: (L, 2, r), the singular values s of G in the order of the vectors.
-        metric: (L, 2, r), s / f(s) with f the smoothed sign.
+        metric, slope: (L, 2, r), s / f(s) and f'(s) with f the smoothed sign.
         blocks: to be left out.
 
     Returns:
@@ -136,11 +138,14 @@ def fill_spectrum(
             store(turned, poison, first, count, vectors[:, side])
             store(found.s[side], poison, first, count, values[:, side : side + 1])
             store(found.p[side], poison, first, count, metric[:, side : side + 1])
+            store(found.derivative[side], poison, first, count, slope[:, side : side + 1])
     return True
 
 
 @apart
-def _weigh(rotated: Array, beta: Lanes, is_tanh: bool, s: Array, p: Array) -> None:
+def _weigh(
+    rotated: Array, beta: Lanes, is_tanh: bool, s: Array, p: Array, derivative: Array
+) -> None:
     """s are the lengths of the columns of G V, p = s / f(s); column j is multiplied by -1 / p_j."""
     d, r, _ = rotated.shape
     lengths(rotated, s)
@@ -153,8 +158,11 @@ def _weigh(rotated: Array, beta: Lanes, is_tanh: bool, s: Array, p: Array) -> No
                 p[0, j, lane] = math.tanh(p[0, j, lane])
             sign = at(p, 0, j)
             put(p, 0, j, where(sign > 0.0, at(s, 0, j) / sign, beta))
+            put(derivative, 0, j, (1.0 - sign) * (1.0 + sign) / beta)
         else:
             put(p, 0, j, root(square + beta * beta))
-        factor = -1.0 / at(p, 0, j)
+        factor = 1.0 / at(p, 0, j)
+        if not is_tanh:
+            put(derivative, 0, j, beta * factor * (beta * factor) * factor)
         for i in range(d):
-            put(rotated, i, j, at(rotated, i, j) * factor)
+            put(rotated, i, j, at(rotated, i, j) * (0.0 - factor))

@@ -14,15 +14,16 @@ from flows.compiled.blocks import Array, apart
 from flows.compiled.correction import Collocation
 from flows.compiled.lanes import WIDTH
 from flows.rules import Rules
+from flows.underway import UNKNOWN
 
 # The least of the normal numbers, as torch.finfo has it.
 SMALLEST_STEP: Final = 2.0**-1022
 
-# Rows of what a block notes of its lanes: the length of the step; whether the lane is at work, and
-# may accelerate; the size of the correction; whether the step is over, and good; its error; whether
-# there was a step before.
-LENGTH, WORKING, WANTED, SIZE, OVER, GOOD, ERROR, BEFORE = range(8)
-NOTES: Final = 8
+# Rows of what a block notes of its lanes: the length of the step; whether the lane is at work; the
+# size of the correction; whether the step is over, and good; its error; whether there was a step
+# before.
+LENGTH, WORKING, SIZE, OVER, GOOD, ERROR, BEFORE = range(7)
+NOTES: Final = 7
 
 
 class Underway(NamedTuple):
@@ -38,19 +39,20 @@ class Underway(NamedTuple):
     last_h: Array
     last_error: Array
     has_last: Array
-    failed: Array
     rejections: Array
     correction: Array
     rises: Array
+    contraction: Array
     evaluations: Array
     singular_values: Array
     y: Array
     f: Array
     Z: Array
     last_Z: Array
-    last_f: Array
-    last_x: Array
-    slow: Array
+    left: Array
+    vectors: Array
+    grams: Array
+    weights: Array
     basis: Array
     dual: Array
     rates: Array
@@ -89,8 +91,6 @@ def begin_correction(
         notes[WORKING, 0, lane] = 1.0 if working else 0.0
         # A lane that is not there, or has come to its end, has no step.
         notes[LENGTH, 0, lane] = now.h[n] if working else 1.0
-        wanted = working and now.correction[n] > 0 and not now.failed[n]
-        notes[WANTED, 0, lane] = 1.0 if wanted else 0.0
     return found
 
 
@@ -104,7 +104,10 @@ def judge(now: Underway, rules: Rules, stages: int, first: int, present: int, no
             continue
         n = first + lane
         size = notes[SIZE, 0, lane] / now.slack[n]
-        ratio = size / now.size[n] if now.correction[n] > 0 else 0.95
+        if now.correction[n] > 0:
+            now.contraction[n] = ratio = size / now.size[n]
+        else:
+            ratio = min(max(now.contraction[n], rules.quickest), UNKNOWN)
         remainder = min(1.0 / now.slack[n], rules.remainder)
         now.size[n] = size
         now.correction[n] += 1
@@ -150,7 +153,8 @@ def conclude(
         row = ended.made[n]
         ended.good[row, n], ended.step[row, n], ended.start[row, n] = good, h, now.t[n]
         ended.evaluations[row, n] = now.evaluations[n]
-        now.failed[n] = not good and (not settled or now.failed[n])
+        if not good:
+            now.contraction[n] = UNKNOWN
         if good:
             now.last_h[n], now.last_error[n], now.has_last[n] = h, max(error, 1e-2), True
             now.rejections[n], now.t[n] = 0, now.target[n]
@@ -171,7 +175,7 @@ def look_ahead(
     notes: Array,
     ordered: Array,
 ) -> None:
-    """When the next singular value of a gradient reaches zero, after steps that are good.
+    """When a singular value of a gradient is beyond zero, after steps that are good.
 
     Args:
         s: (2, 1, r, WIDTH), the singular values of both gradients at the end of the step.
@@ -190,8 +194,8 @@ def look_ahead(
             ordered[k] = value
         for j in range(2 * r):
             rate = (now.singular_values[n, j] - ordered[j]) / notes[LENGTH, 0, lane]
-            if rate > 0.0 and ordered[j] > rules.close * beta[0, 0, lane]:
-                soonest = min(soonest, ordered[j] / rate)
+            if rate > 0.0:
+                soonest = min(soonest, (ordered[j] + rules.close * beta[0, 0, lane]) / rate)
             now.singular_values[n, j] = ordered[j]
         now.arrival[n] = soonest
 

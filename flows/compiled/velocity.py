@@ -21,13 +21,13 @@ from flows.compiled.blocks import (
     load_numbers,
     load_pairs,
     maker,
-    product,
     store,
     triangle,
 )
 from flows.compiled.gradients import gradients
 from flows.compiled.lanes import WIDTH, Lanes, at, put
 from flows.compiled.polar import polar_factor
+from flows.compiled.products import product
 
 # Smaller scales underflow once they are squared twice.
 SMALLEST_BETA: Final = 1e-60

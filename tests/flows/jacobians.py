@@ -64,22 +64,37 @@ def exact(pair: Array, target: Array, beta: float) -> Array:
     return as_matrix(moved, pair.shape)
 
 
-def gauss_newton(pair: Array, target: Array, phi: Spectral, slow: Array) -> Array:
-    """J_W of flows.frozen_metric, 0 along the columns of ``slow`` (2, d, r), orthonormal or 0."""
-    inverses = []
-    for gradient in gradients(pair, target):
-        _, s, vt = np.linalg.svd(gradient, full_matrices=False)
+def gauss_newton(pair: Array, target: Array, phi: Spectral, left: Array) -> Array:
+    """J_W of flows.frozen_metric; the columns of ``left`` (2, d, r), left singular vectors or 0,
+    have rows of their own: there it is minus the derivative of the polar factor at u dB A A^T, with
+    the divided differences of s / (s^2 + beta^2)^(1/2) in terms of the metric p = s / phi(s)."""
+    inverses, rows = [], []
+    for side, gradient in enumerate(gradients(pair, target)):
+        u, s, vt = np.linalg.svd(gradient, full_matrices=False)
         inverses.append((vt.T * (phi(s) / s)) @ vt)
+        # Central differences, h^6 off and round-off over h.
+        near, far, further = (phi(s + h) - phi(s - h) for h in (2e-3, 4e-3, 6e-3))
+        slope = (45 * near - 9 * far + further) / 0.12
+        p, beta = s / phi(s), 1e-8 / phi(np.array([1e-8]))[0]
+        gram = pair[1 - side].T @ pair[1 - side]
+        for column in left[side].T[np.abs(left[side]).max(0) > 0]:
+            i = int(np.argmax(np.abs(u.T @ column)))
+            K = (1 + beta**2 / (p[i] * p)) / (p[i] + p)
+            K[i] = slope[i]
+            rows.append((side, column, gram @ (vt.T * K) @ vt))
 
-    def fast(x: Array) -> Array:
-        return np.asarray(x - slow @ (slow.transpose(0, 2, 1) @ x))
+    def closed(x: Array) -> Array:
+        return np.asarray(x - left @ (left.transpose(0, 2, 1) @ x))
 
-    b, a_transposed = fast(pair)
+    b, a_transposed = closed(pair)
     a = a_transposed.T
 
     def moved(change: Array) -> Array:
-        db, da_transposed = fast(change)
+        db, da_transposed = closed(change)
         product = db @ a + b @ da_transposed.T
-        return fast(-np.stack([product @ a.T @ inverses[0], product.T @ b @ inverses[1]]))
+        found = closed(-np.stack([product @ a.T @ inverses[0], product.T @ b @ inverses[1]]))
+        for side, column, turning in rows:
+            found[side] -= np.outer(column, column @ change[side] @ turning)
+        return found
 
     return as_matrix(moved, pair.shape)

@@ -23,6 +23,7 @@ from flows.compiled import (
     why_unavailable,
 )
 from flows.coordinates import ReducedCoordinates
+from geometry.smoothing import SMOOTHINGS
 
 ROOT = Path(__file__).parents[2]
 U = torch.finfo(torch.float64).eps / 2
@@ -211,7 +212,8 @@ class TestSpectrum:
     @pytest.mark.parametrize("beta", [1.0, 1e-3, 1e-6])
     def test_of_the_gradients(self, beta: float, smoothing: str) -> None:
         states, target = random_lanes(34, 16, 8)
-        velocity, G, V, s, metric = compiled_spectrum(states, target, beta, 0.2, smoothing)
+        found = compiled_spectrum(states, target, beta, 0.2, smoothing)
+        velocity, G, V, s, metric, slope = found
         scales = torch.full((34,), beta, dtype=torch.float64)
         expected, tolerance = formula(states, target, scales, 0.2, smoothing)
         assert bool(((velocity - expected).abs().amax((1, 2, 3)) <= tolerance).all())
@@ -225,6 +227,9 @@ class TestSpectrum:
         assert float((s.sort(-1, descending=True).values - expected).abs().max()) <= 20 * U * size
         if smoothing == "sqrt":
             assert float((metric / torch.hypot(s, s.new_tensor(beta)) - 1).abs().max()) <= 4 * U
+        smooth, b = SMOOTHINGS[smoothing], s.new_tensor(beta)
+        assert float((metric * smooth.on_singular_values(s, b) / s - 1).abs().max()) <= 20 * U
+        assert float((slope - smooth.slope(s, b)).abs().max()) <= 20 * U / beta
         # V diagonalises G^T G + beta^2, relative to its own diagonal.
         p = torch.hypot(s, torch.tensor(beta, dtype=torch.float64))
         GV = G @ V

@@ -43,7 +43,7 @@ def shake(now: Underway, seed: int) -> None:
         drawn = torch.rand(LANES, generator=generator, dtype=torch.float64)
         return 10 ** (low + (high - low) * drawn)
 
-    now.failed, now.has_last = one_of(0, 1).bool(), one_of(0, 1, 1).bool()
+    now.has_last, now.contraction = one_of(0, 1, 1).bool(), spread(-2, 0.3)
     now.rises, now.rejections = one_of(0, 1).long(), one_of(0, 1, 2).long()
     now.correction = one_of(0, 1, 5, 11).long()
     # Some steps are long for their metric.

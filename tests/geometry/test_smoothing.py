@@ -126,3 +126,15 @@ def test_inverse_root_by_its_equation(device: torch.device) -> None:
 def test_inverse_root_rejects(S: torch.Tensor, beta: float, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         smoothed_inverse_root(S, beta, name)
+
+
+@pytest.mark.parametrize("s", [0.0, 1e-9, 1e-3, 0.3, 1.0, 5.0, 30.0, 800.0])
+def test_slopes_are_derivatives_of_the_sign(s: float) -> None:
+    x, beta = torch.tensor(s / 4, dtype=torch.float64), torch.tensor(0.25, dtype=torch.float64)
+    with mpmath.workdps(50):
+        z = mpmath.mpf(s)
+        exact = {"sqrt": (z**2 + 1) ** -1.5, "tanh": mpmath.sech(z) ** 2}
+        for name, value in exact.items():
+            computed = float(SMOOTHINGS[name].slope(x, beta))
+            # The tail of tanh ends above the smallest number.
+            assert abs(computed - 4 * value) <= 1e-13 * value + 1e-250, name
