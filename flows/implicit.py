@@ -94,8 +94,9 @@ class ImplicitStepper:
         now, ratio = self.now, self._correct()
         remainder = (1 / now.slack).clamp_max(RULES.remainder)
         small = now.size <= remainder * (1 / ratio - 1).clamp(0.1, 10.0)
-        settled = small & (ratio < 0.9) | (now.size <= 0.1 * remainder)
         now.rises = now.rises + (ratio > 1)
+        # What grew once does not shrink as it did last.
+        settled = small & (ratio < 0.9) & (now.rises == 0) | (now.size <= 0.1 * remainder)
         hopeless = (now.correction >= RULES.corrections) | (now.rises >= 2)
         over = settled | hopeless | ~torch.isfinite(now.size)
         if not bool(over.any()):

@@ -37,7 +37,7 @@ class Rules(NamedTuple):
     close: float = 10.0
     open: float = 1.1
     trusted: float = 0.2
-    nearly: float = 0.2
+    nearly: float = 0.5
 
 
 RULES = Rules()

@@ -9,9 +9,10 @@ of the polar factor, in the basis V of the right singular vectors
     K_ij = (s_i f_i - s_j f_j) / (s_i^2 - s_j^2),    K_ii = f'(s_i),
 
 which is 1 / s_i against converged modes: a mode near an arrival turns as fast as it arrives. For
-the smoothing s / p, p = (s^2 + beta^2)^(1/2), K_ij = (1 + beta^2 / (p_i p_j)) / (p_i + p_j). What
-moves the row by way of the other factor, u^T B dA, and by the antisymmetric part, K with j and i
-exchanged, is left out: both are small beside converged modes. A row w in the basis V then obeys
+the smoothing s / p, p = (s^2 + beta^2)^(1/2), K_ij = (1 + beta^2 / (p_i p_j)) / (p_i + p_j); for
+another it is this with its own p, close enough for an iteration, and its own f'. What moves the row
+by way of the other factor, u^T B dA, and by way of entry (j, i) of U^T dG V is left out: both are
+small beside converged modes. A row w in the basis V then obeys
 
     w (z + S K_i) = rho,    S = V^T A A^T V,    K_i = diag(K_i1, ..., K_ir),
 

@@ -115,7 +115,8 @@ def judge(now: Underway, rules: Rules, stages: int, first: int, present: int, no
         if ratio > 1.0:
             now.rises[n] += 1
         bound = remainder * min(max(1.0 / ratio - 1.0, 0.1), 10.0)
-        settled = (size <= bound and ratio < 0.9) or size <= 0.1 * remainder
+        is_small = size <= bound and ratio < 0.9 and now.rises[n] == 0
+        settled = is_small or size <= 0.1 * remainder
         hopeless = now.correction[n] >= rules.corrections or now.rises[n] >= 2
         if settled or hopeless or not math.isfinite(size):
             found = True
