@@ -21,7 +21,6 @@ class Collocation(NamedTuple):
     """A method with S stages, as :class:`flows.radau.Radau` has it."""
 
     inverse: Array
-    lower: Array
     lower_inverse: Array
     nodes: Array
     error: Array

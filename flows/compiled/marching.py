@@ -186,7 +186,7 @@ def compiled_steps(
         implicit.Collocation(
             *(
                 array_of(name, getattr(method, name), tuple(getattr(method, name).shape))
-                for name in ("inverse", "lower", "lower_inverse", "nodes", "error", "coefficients")
+                for name in ("inverse", "lower_inverse", "nodes", "error", "coefficients")
             ),
             method.real,
             method.start_weight,

@@ -99,9 +99,9 @@ def find(
         put(out.weights, i, i, root(at(derivative, 0, i)))
         for j in range(i):
             other = at(p, 0, j)
-            turning = (1.0 + beta * beta / (mine * other)) / (mine + other)
-            put(out.weights, i, j, root(turning))
-            put(out.weights, j, i, root(turning))
+            weight = root((1.0 + beta * beta / (mine * other)) / (mine + other))
+            put(out.weights, i, j, weight)
+            put(out.weights, j, i, weight)
 
 
 @apart
