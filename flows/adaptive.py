@@ -122,10 +122,9 @@ class AdaptiveRun:
             (M, P) booleans, the attempts up to the one that led there.
         """
         assert self.control.stop is not None
-        there = coordinates.select(which)
-        reached = torch.zeros_like(attempts.good)
-        for number in range(len(reached)):
-            reached[number, which] = self.control.stop.reached(there, states[which, number])
+        rows, reached = len(attempts.good), torch.zeros_like(attempts.good)
+        there, passed = coordinates.select(which.repeat(rows)), states[which].transpose(0, 1)
+        reached[:, which] = self.control.stop.reached(there, passed.flatten(0, 1)).view(rows, -1)
         reached &= attempts.good & (attempts.end < self.end)
         behind = reached.cumsum(0)
         which = (behind[-1] > 0).nonzero().squeeze(-1)
