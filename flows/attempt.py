@@ -13,12 +13,15 @@ from torch import Tensor
 class Attempts:
     """M finished attempts in a row, good and bad, of P of the L lanes in the batch.
 
+    They hold until the next ``advance``.
+
     Attributes:
         lanes: (P,), positions in the batch, ascending.
         good: (M, P) booleans, whether the step was accepted.
         start, step: (M, P), flow time before it and its length.
         end: (M, P), the time after it: ``start`` where it was not accepted, or left nothing to do.
-        states: (M, P, N), after it, moved or not.
+        states: (M, P, N), after it, moved or not; before the last row undefined where nothing was
+            left to do.
         evaluations: (M, P), right-hand sides of the lane so far.
         within: (number (E,) into the M, index (E,) into the P, theta (E,)) to states (E, N) at
             start + theta step.

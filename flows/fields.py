@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from flows.compiled import (
+    CompiledIteration,
     CompiledMarcher,
-    Ended,
     compiled_spectrum,
-    compiled_steps,
     compiled_velocity,
 )
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
@@ -29,7 +28,6 @@ from flows.runge_kutta import Method
 from flows.spectrum import Spectrum, spectrum_of
 from flows.starts import Factors
 from flows.tolerance import Tolerance
-from flows.underway import Underway
 from geometry.errors import require_nonnegative
 from geometry.names import unknown_name
 from geometry.polar import ROUTES, Route, msign, orthogonalize, smoothed_msign
@@ -130,28 +128,27 @@ class Field:
         target, l2, decay = self._target(coordinates), self.problem.l2, self.weight_decay
         return CompiledMarcher(method, control, tolerance, y, target, beta, l2, decay, most, needed)
 
-    def compiled_steps(
+    def compiled_iteration(
         self,
         coordinates: Coordinates,
-        now: Underway,
         method: Radau,
         tolerance: Tolerance,
         times: Tensor,
         corrections: int,
-        most: int,
-    ) -> Ended | None:
-        """Corrections of implicit steps in a row by the compiled kernel; ``now`` moves on."""
+        inside: bool,
+    ) -> CompiledIteration:
+        """What makes corrections of implicit steps by the compiled kernel."""
         beta, smoothing = self._beta
         target, l2, decay = self._target(coordinates), self.problem.l2, self.weight_decay
-        return compiled_steps(
-            now.tensors(),
+        return CompiledIteration(
+            len(target),
             (target.shape[-1], self.problem.rank),
             (target, beta, l2, decay, smoothing),
             method,
             tolerance,
             times,
             corrections,
-            most,
+            inside,
         )
 
     def select(self, lanes: Tensor) -> Field:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from flows.attempt import Attempts
+from flows.compiled import CompiledIteration
 from flows.coordinates import ReducedCoordinates
 from flows.explicit import ExplicitStepper
 from flows.fields import Field
@@ -39,7 +40,7 @@ from flows.tolerance import Tolerance
 from flows.underway import UNKNOWN, Underway
 
 # Corrections in a row, before anybody looks at what they led to.
-SPAN = 32
+SPAN = 48
 
 
 class ImplicitStepper:
@@ -48,6 +49,7 @@ class ImplicitStepper:
     Args:
         tolerance: what the ends of the steps have to meet.
         after: the explicit steps that came before, of the same lanes; None for a start at 0.
+        inside: whether states will be asked for at other times than those.
     """
 
     def __init__(
@@ -58,9 +60,10 @@ class ImplicitStepper:
         tolerance: Tolerance,
         times: Tensor,
         after: ExplicitStepper | None = None,
+        inside: bool = True,
     ) -> None:
         self.field, self.coordinates, self.tolerance = field, coordinates, tolerance
-        self.times, self.shape = times, start.shape[1:]
+        self.times, self.shape, self.inside = times, start.shape[1:], inside
         self.end = float(times[-1])
         self.method = Radau.on(STAGES, start)
         count, y = start.shape[0], start.flatten(1)
@@ -73,7 +76,7 @@ class ImplicitStepper:
         else:
             now.planned = self._first_step()
         now.last_h = now.planned.clone()
-        self._stacked = self._all_stages()
+        self._prepare()
         self._begin(torch.arange(count, device=start.device))
 
     @property
@@ -114,44 +117,54 @@ class ImplicitStepper:
     def select(self, stay: Tensor) -> None:
         self.coordinates, self.field = self.coordinates.select(stay), self.field.select(stay)
         self.now = self.now.select(stay)
-        self._stacked = self._all_stages()
+        self._prepare()
 
     def _march(self, most: int) -> Attempts | None:
         """SPAN corrections of every lane in one call, and the steps that came to an end."""
         now, begin = self.now, self.now.y.clone()
-        ended = self.field.compiled_steps(
-            self.coordinates, now, self.method, self.tolerance, self.times, SPAN, most
-        )
+        assert self._iteration is not None
+        ended = self._iteration.go(now.tensors(), most)
         if ended is None:
             return None
         states = ended.states
 
         def within(number: Tensor, index: Tensor, theta: Tensor) -> Tensor:
+            if not self.inside:
+                assert bool((theta == 1.0).all()), "steps end at the requested times"
+                return states[number, index]
             before = states[number - 1, index].where(number[:, None] > 0, begin[index])
             Z = ended.increments[number, :, index]
             inside = before + torch.einsum("es,esn->en", self.method.basis_at(theta), Z)
             return states[number, index].where(theta[:, None] == 1.0, inside)
 
-        # A lane with fewer steps than another has none to show for the rest.
+        # A lane with fewer steps than another has none to show for the rest; its last state is.
         rows = torch.arange(len(states), device=states.device)[:, None]
         absent = rows >= ended.made
+        states[-1] = now.y
         return Attempts(
             lanes=torch.arange(len(begin), device=states.device),
             good=ended.good & ~absent,
             start=torch.where(absent, self.end, ended.start),
             step=ended.step,
             end=torch.where(absent, self.end, ended.end),
-            states=torch.where(absent[..., None], now.y, states),
+            states=states,
             evaluations=torch.where(absent, now.evaluations, ended.evaluations),
             within=within,
         )
 
-    def _all_stages(self) -> tuple[Field, ReducedCoordinates] | None:
-        """The field and the coordinates of all stages of all lanes, stage by stage."""
+    def _prepare(self) -> None:
+        """What the lanes of the batch are corrected by: the kernel, or the field and the
+        coordinates of all stages of all lanes, stage by stage."""
+        self._iteration: CompiledIteration | None = None
+        self._stacked: tuple[Field, ReducedCoordinates] | None = None
         if self.field.compiled:
-            return None
-        lanes = torch.arange(len(self.coordinates.target), device=self.y.device).repeat(STAGES)
-        return self.field.select(lanes), self.coordinates.select(lanes)
+            self._iteration = self.field.compiled_iteration(
+                self.coordinates, self.method, self.tolerance, self.times, SPAN, self.inside
+            )
+        else:
+            count = len(self.coordinates.target)
+            lanes = torch.arange(count, device=self.y.device).repeat(STAGES)
+            self._stacked = self.field.select(lanes), self.coordinates.select(lanes)
 
     def _correct(self) -> Tensor:
         """One correction in every lane, and how its size compares to the last, (L,)."""

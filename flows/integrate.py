@@ -123,7 +123,8 @@ def integrate(
             assert after is None or isinstance(after, ExplicitStepper)
             begin = state if after is None else after.y.unflatten(1, state.shape[1:])
             moving = running if lanes is None else running.select(lanes)
-            return ImplicitStepper(moving, coordinates, begin, tolerance, grid, after)
+            inside = len(arrivals) > 0
+            return ImplicitStepper(moving, coordinates, begin, tolerance, grid, after, inside)
 
         stepper: Stepper
         if method == IMPLICIT:

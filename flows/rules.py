@@ -24,7 +24,7 @@ class Rules(NamedTuple):
         nearly: rows that turn by less than this within a step are had to second order.
     """
 
-    corrections: int = 12
+    corrections: int = 10
     sweeps: int = 2
     remainder: float = 0.05
     quickest: float = 0.1

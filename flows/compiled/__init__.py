@@ -11,10 +11,11 @@ from flows.compiled.calls import (
     compiled_spectrum,
     compiled_velocity,
 )
-from flows.compiled.marching import CompiledMarcher, Ended, compiled_steps
+from flows.compiled.marching import CompiledIteration, CompiledMarcher, Ended
 from flows.compiled.sharing import lanes_by_threads
 
 __all__ = [
+    "CompiledIteration",
     "CompiledMarcher",
     "Ended",
     "Factorisation",
@@ -23,7 +24,6 @@ __all__ = [
     "compiled_factorisation",
     "compiled_solution",
     "compiled_spectrum",
-    "compiled_steps",
     "compiled_velocity",
     "lanes_by_threads",
     "why_unavailable",

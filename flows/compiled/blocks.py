@@ -102,6 +102,14 @@ def fill(block: Array, value: Lanes) -> None:
 
 
 @apart
+def fill_identity(block: Array) -> None:
+    """block = I in every lane."""
+    fill(block, every(0.0))
+    for i in range(len(block)):
+        put(block, i, i, every(1.0))
+
+
+@apart
 def copy(block: Array, out: Array) -> None:
     """out = block. An assignment of arrays would look for overlaps and go by a copy."""
     rows, columns, _ = block.shape
@@ -138,16 +146,6 @@ def transpose(block: Array, turned: Array) -> None:
 
 
 @apart
-def scale_columns(block: Array, factors: Array) -> None:
-    """block[:, j] *= factors[0, j]."""
-    rows, columns, _ = block.shape
-    for j in range(columns):
-        factor = at(factors, 0, j)
-        for i in range(rows):
-            put(block, i, j, at(block, i, j) * factor)
-
-
-@apart
 def scale_rows(block: Array, factors: Array) -> None:
     """block[j] *= factors[0, j]."""
     rows, columns, _ = block.shape
@@ -176,6 +174,15 @@ def size(block: Array) -> Lanes:
     for i in range(rows):
         for k in range(columns):
             total += at(block, i, k) * at(block, i, k)
+    return total
+
+
+@apart
+def trace(block: Array) -> Lanes:
+    """The sum of a square block's diagonal."""
+    total = every(0.0)
+    for i in range(len(block)):
+        total += at(block, i, i)
     return total
 
 

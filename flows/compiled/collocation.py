@@ -17,6 +17,7 @@ from flows.compiled.blocks import (
     apart,
     copy,
     entry,
+    fill_identity,
     load,
     load_numbers,
     load_pairs,
@@ -52,7 +53,7 @@ from flows.compiled.step_control import (
     plan,
 )
 from flows.compiled.velocity import in_range
-from flows.rules import Rules
+from flows.rules import STAGES, Rules
 
 
 class Block(NamedTuple):
@@ -103,13 +104,16 @@ def fill_steps(
     """
     if not in_range(beta):
         return False
-    stages, _, _, d, r = now.Z.shape
-    room, block = room_of(stages, d, r), _empty_block(stages, d, r)
+    _, _, _, d, r = now.Z.shape
+    room, block = room_of(d, r), _empty_block(d, r)
     for first in range(start, stop, WIDTH):
         present = min(WIDTH, stop - first)
         load(target, first, present, block.target)
         load_numbers(beta, first, present, 1.0, block.beta)
         _load(now, first, present, block)
+        for side in range(2):
+            fill_identity(room.spectral.nearby[side])
+            fill_identity(room.scratch.nearby[side])
         for lane in range(present):
             ended.made[first + lane] = 0
         for _ in range(corrections):
@@ -119,7 +123,7 @@ def fill_steps(
             correct(block.y, block.Z, h, block.target, scale, flow, method, rules, room)
             working, bound = at(block.notes, WORKING, 0) > 0.0, overall(block.y, tolerance)
             put(block.notes, SIZE, 0, take(room.moved, working, bound, block.Z))
-            if judge(now, rules, stages, first, present, block.notes):
+            if judge(now, rules, first, present, block.notes):
                 _estimate(block, method, bound, rules.nearly, room)
                 conclude(now, ended, rules, first, present, block.notes)
                 _go_on(block, method, room)
@@ -133,16 +137,16 @@ def fill_steps(
 
 
 @maker
-def _empty_block(stages: int, d: int, r: int) -> Block:
+def _empty_block(d: int, r: int) -> Block:
     return Block(
         aligned((2, d, r, WIDTH)),
         aligned((2, d, r, WIDTH)),
-        aligned((stages, 2, d, r, WIDTH)),
-        aligned((stages, 2, d, r, WIDTH)),
+        aligned((STAGES, 2, d, r, WIDTH)),
+        aligned((STAGES, 2, d, r, WIDTH)),
         empty_metric(d, r),
         aligned((d, d, WIDTH)),
         aligned((1, 1, WIDTH)),
-        np.zeros((stages, stages, WIDTH)),
+        np.zeros((STAGES, STAGES, WIDTH)),
         np.zeros((NOTES, 1, WIDTH)),
         np.zeros(2 * r),
     )
@@ -166,7 +170,7 @@ def _metric_of(now: Underway) -> Metric:
 def _load(now: Underway, first: int, present: int, block: Block) -> None:
     load_pairs(now.y, first, present, block.y)
     load_pairs(now.f, first, present, block.f)
-    for stage in range(len(now.Z)):
+    for stage in range(STAGES):
         load_pairs(now.Z[stage], first, present, block.Z[stage])
         load_pairs(now.last_Z[stage], first, present, block.last_Z[stage])
     load_metric(_metric_of(now), first, present, block.filtering)
@@ -176,7 +180,7 @@ def _load(now: Underway, first: int, present: int, block: Block) -> None:
 def _store(block: Block, first: int, present: int, now: Underway) -> None:
     store_pairs(block.y, first, present, now.y)
     store_pairs(block.f, first, present, now.f)
-    for stage in range(len(now.Z)):
+    for stage in range(STAGES):
         store_pairs(block.Z[stage], first, present, now.Z[stage])
         store_pairs(block.last_Z[stage], first, present, now.last_Z[stage])
     store_metric(block.filtering, first, present, _metric_of(now))
@@ -185,19 +189,19 @@ def _store(block: Block, first: int, present: int, now: Underway) -> None:
 @apart
 def _estimate(block: Block, method: Collocation, bound: Lanes, nearly: float, room: Room) -> None:
     """The error of the step over the bound, not yet over the slack, into the notes."""
-    stages, _, d, r, _ = block.Z.shape
+    _, _, d, r, _ = block.Z.shape
     N = 2 * d * r
     h = at(block.notes, LENGTH, 0)
     shift = method.real / h
-    raw, Z = room.residual[0].reshape(1, N, WIDTH), block.Z.reshape(stages, N, WIDTH)
+    raw, Z = room.residual[0].reshape(1, N, WIDTH), block.Z.reshape(STAGES, N, WIDTH)
     f, filtered = block.f.reshape(1, N, WIDTH), room.pair.reshape(1, N, WIDTH)
     for n in range(N):
         total = h * method.start_weight * at(f, 0, n)
-        for s in range(stages):
+        for s in range(STAGES):
             total += method.error[s] * at(Z, s, n)
         put(raw, 0, n, total * shift)
     worst, spoilt = every(0.0), every(0.0)
-    for metric in (block.filtering, metric_at(room.metrics, stages - 1)):
+    for metric in (block.filtering, metric_at(room.metrics, STAGES - 1)):
         for side in range(2):
             copy(room.residual[0, side], room.given[0, side])
         solve(metric, shift, room.given[0], nearly, room.scratch, room.pair)
@@ -210,58 +214,63 @@ def _estimate(block: Block, method: Collocation, bound: Lanes, nearly: float, ro
 @apart
 def _go_on(block: Block, method: Collocation, room: Room) -> None:
     """State, velocity, stages and filter of the step, in lanes where it is good."""
-    stages, _, d, r, _ = block.Z.shape
+    _, _, d, r, _ = block.Z.shape
     N = 2 * d * r
     good, h = at(block.notes, GOOD, 0) > 0.0, at(block.notes, LENGTH, 0)
-    Z, last_Z = block.Z.reshape(stages, N, WIDTH), block.last_Z.reshape(stages, N, WIDTH)
+    Z, last_Z = block.Z.reshape(STAGES, N, WIDTH), block.last_Z.reshape(STAGES, N, WIDTH)
     y, f = block.y.reshape(1, N, WIDTH), block.f.reshape(1, N, WIDTH)
     for n in range(N):
         slope = every(0.0)
-        for s in range(stages):
-            slope += method.inverse[stages - 1, s] * at(Z, s, n)
+        for s in range(STAGES):
+            slope += method.inverse[STAGES - 1, s] * at(Z, s, n)
             put(last_Z, s, n, where(good, at(Z, s, n), at(last_Z, s, n)))
         put(f, 0, n, where(good, slope / h, at(f, 0, n)))
-        put(y, 0, n, where(good, at(y, 0, n) + at(Z, stages - 1, n), at(y, 0, n)))
-    choose_metric(good, metric_at(room.metrics, stages - 1), block.filtering)
+        put(y, 0, n, where(good, at(y, 0, n) + at(Z, STAGES - 1, n), at(y, 0, n)))
+    choose_metric(good, metric_at(room.metrics, STAGES - 1), block.filtering)
 
 
 @apart
 def _write_down(now: Underway, ended: Ended, first: int, present: int, block: Block) -> None:
-    """States and stages of the steps that ended, and that they did."""
-    stages, _, d, r, _ = block.Z.shape
+    """States, and stages where they are kept, of the steps that ended, and that they did."""
+    kept = min(len(ended.increments), 1) * STAGES
     for lane in range(present):
         if block.notes[OVER, 0, lane] == 0.0:
             continue
         n = first + lane
         row = ended.made[n]
         for side in range(2):
-            for i in range(d):
-                for k in range(r):
-                    ended.states[row, n, side, i, k] = block.y[side, i, k, lane]
-                    for s in range(stages):
-                        value = block.Z[s, side, i, k, lane]
-                        ended.increments[row, s, n, side, i, k] = value
+            _take_out(block.y[side], lane, ended.states[row, n, side])
+            for s in range(kept):
+                _take_out(block.Z[s, side], lane, ended.increments[row, s, n, side])
         ended.made[n] = row + 1
+
+
+@apart
+def _take_out(block: Array, lane: int, out: Array) -> None:
+    """One lane of a block (d, r, WIDTH)."""
+    for i in range(block.shape[0]):
+        for k in range(block.shape[1]):
+            out[i, k] = block[i, k, lane]
 
 
 @apart
 def _predict(block: Block, method: Collocation, onward: Array) -> None:
     """The stages of the next step, in lanes where one begins; ``onward`` is scratch."""
-    stages, _, d, r, _ = block.Z.shape
+    _, _, d, r, _ = block.Z.shape
     N = 2 * d * r
     over, h = at(block.notes, OVER, 0) > 0.0, at(block.notes, LENGTH, 0)
-    last, ahead = block.last_Z.reshape(stages, N, WIDTH), onward.reshape(stages, N, WIDTH)
-    Z, f = block.Z.reshape(stages, N, WIDTH), block.f.reshape(1, N, WIDTH)
+    last, ahead = block.last_Z.reshape(STAGES, N, WIDTH), onward.reshape(STAGES, N, WIDTH)
+    Z, f = block.Z.reshape(STAGES, N, WIDTH), block.f.reshape(1, N, WIDTH)
     furthest = every(0.0)
-    for i in range(stages):
+    for i in range(STAGES):
         for n in range(N):
-            total = 0.0 - at(last, stages - 1, n)
-            for s in range(stages):
+            total = 0.0 - at(last, STAGES - 1, n)
+            for s in range(STAGES):
                 total += at(block.basis, i, s) * at(last, s, n)
             put(ahead, i, n, total)
             furthest = larger(furthest, magnitude(total))
     is_sane = (at(block.notes, BEFORE, 0) > 0.0) & (furthest <= 10.0 * h)
-    for i in range(stages):
+    for i in range(STAGES):
         for n in range(N):
             straight = method.nodes[i] * h * at(f, 0, n)
             begun = where(is_sane, at(ahead, i, n), straight)

@@ -10,15 +10,16 @@ from typing import NamedTuple
 from flows.compiled.blocks import Array, add, aligned, apart, copy, maker, size
 from flows.compiled.lanes import WIDTH, Lanes, Mask, at, every, larger, magnitude, put, root, where
 from flows.compiled.metric import Room as MetricRoom
-from flows.compiled.metric import factorise, solve
+from flows.compiled.metric import factorise, finish, solve
 from flows.compiled.metric import room_of as metric_room_of
 from flows.compiled.metric_parts import Metric, empty_metrics, metric_at
 from flows.compiled.spectrum import Spectral, empty_spectral, spectrum_of
-from flows.rules import Rules
+from flows.rules import STAGES, Rules
 
 
 class Collocation(NamedTuple):
-    """A method with S stages, as :class:`flows.radau.Radau` has it."""
+    """A method with S = STAGES stages, as :class:`flows.radau.Radau` has it. Loops over a constant
+    number of stages are unrolled."""
 
     inverse: Array
     lower_inverse: Array
@@ -52,15 +53,15 @@ class Room(NamedTuple):
 
 
 @maker
-def room_of(stages: int, d: int, r: int) -> Room:
+def room_of(d: int, r: int) -> Room:
     """Room for states (2, d, r)."""
     return Room(
         aligned((2, d, r, WIDTH)),
-        aligned((stages, 2, d, r, WIDTH)),
-        aligned((stages, 2, d, r, WIDTH)),
-        aligned((stages, 2, d, r, WIDTH)),
+        aligned((STAGES, 2, d, r, WIDTH)),
+        aligned((STAGES, 2, d, r, WIDTH)),
+        aligned((STAGES, 2, d, r, WIDTH)),
         empty_spectral(d, r),
-        empty_metrics(stages, d, r),
+        empty_metrics(STAGES, d, r),
         metric_room_of(d, r),
     )
 
@@ -83,22 +84,17 @@ def correct(
         start: (2, d, r, WIDTH), the state before the step. Z: (S, 2, d, r, WIDTH), increments.
         h: the length of the step. target: (d, d, WIDTH).
     """
-    moved, stages = room.moved, len(Z)
-    for stage in range(stages):
+    moved = room.moved
+    for stage in range(STAGES):
         _expose(start, Z, stage, h, target, beta, flow, method, rules, room)
         shift = method.lower_inverse[stage, stage] / h
         metric, given = metric_at(room.metrics, stage), room.given[stage]
-        solve(metric, shift, given, rules.nearly, room.scratch, moved[stage])
+        finish(metric, shift, given, room.scratch, moved[stage])
     for _ in range(1, rules.sweeps):
-        for stage in range(stages):
-            for side in range(2):
-                given = room.given[stage, side]
-                copy(room.residual[stage, side], given)
-                for other in range(stages):
-                    left_out = method.inverse[stage, other] - method.lower_inverse[stage, other]
-                    add(moved[other, side], (0.0 - left_out) / h, given)
-        for stage in range(stages):
-            _take_off(method, stage, h, moved, room.given[stage])
+        for stage in range(STAGES):
+            _leave(method, stage, h, room)
+        for stage in range(STAGES):
+            _take_off(method, stage, h, room)
             shift, metric = method.lower_inverse[stage, stage] / h, metric_at(room.metrics, stage)
             solve(metric, shift, room.given[stage], rules.nearly, room.scratch, moved[stage])
 
@@ -122,17 +118,11 @@ def _expose(
         copy(start[side], pair[side])
         add(Z[stage, side], 1.0, pair[side])
     poison = spectrum_of(pair, target, beta, flow.l2, flow.is_tanh, spectral)
-    for side in range(2):
-        residual = room.residual[stage, side]
-        copy(spectral.velocity[side], residual)
-        add(pair[side], -flow.decay, residual)
-        for other in range(len(Z)):
-            add(Z[other, side], -method.inverse[stage, other] / h, residual)
-        copy(residual, room.given[stage, side])
-    _take_off(method, stage, h, room.moved, room.given[stage])
+    _remain(Z, stage, h, flow.decay, method, room)
+    _take_off(method, stage, h, room)
     factorise(
         pair,
-        spectral.slopes,
+        spectral.turned,
         spectral.V,
         spectral.s,
         spectral.p,
@@ -148,11 +138,49 @@ def _expose(
 
 
 @apart
-def _take_off(method: Collocation, stage: int, h: Lanes, moved: Array, given: Array) -> None:
-    """What the stages before have of the triangle, off the right-hand side (2, d, r, WIDTH)."""
-    for side in range(2):
+def _remain(Z: Array, stage: int, h: Lanes, decay: float, method: Collocation, room: Room) -> None:
+    """The residual of a stage, and as its right-hand side."""
+    _, _, d, r, _ = Z.shape
+    N, share = 2 * d * r, 1.0 / h
+    velocity, pair = room.spectral.velocity.reshape(1, N, WIDTH), room.pair.reshape(1, N, WIDTH)
+    increments = Z.reshape(STAGES, N, WIDTH)
+    residual = room.residual.reshape(STAGES, N, WIDTH)
+    given = room.given.reshape(STAGES, N, WIDTH)
+    for n in range(N):
+        total = at(velocity, 0, n) - decay * at(pair, 0, n)
+        for other in range(STAGES):
+            total -= method.inverse[stage, other] * share * at(increments, other, n)
+        put(residual, stage, n, total)
+        put(given, stage, n, total)
+
+
+@apart
+def _leave(method: Collocation, stage: int, h: Lanes, room: Room) -> None:
+    """The residual of a stage without what the triangle leaves out: the right-hand side."""
+    _, _, d, r, _ = room.moved.shape
+    N, share = 2 * d * r, 1.0 / h
+    moved = room.moved.reshape(STAGES, N, WIDTH)
+    residual = room.residual.reshape(STAGES, N, WIDTH)
+    given = room.given.reshape(STAGES, N, WIDTH)
+    for n in range(N):
+        total = at(residual, stage, n)
+        for other in range(STAGES):
+            left_out = method.inverse[stage, other] - method.lower_inverse[stage, other]
+            total -= left_out * share * at(moved, other, n)
+        put(given, stage, n, total)
+
+
+@apart
+def _take_off(method: Collocation, stage: int, h: Lanes, room: Room) -> None:
+    """What the stages before have of the triangle, off the right-hand side."""
+    _, _, d, r, _ = room.moved.shape
+    N, share = 2 * d * r, 1.0 / h
+    moved, given = room.moved.reshape(STAGES, N, WIDTH), room.given.reshape(STAGES, N, WIDTH)
+    for n in range(N):
+        total = at(given, stage, n)
         for before in range(stage):
-            add(moved[before, side], -method.lower_inverse[stage, before] / h, given[side])
+            total -= method.lower_inverse[stage, before] * share * at(moved, before, n)
+        put(given, stage, n, total)
 
 
 @apart
@@ -169,11 +197,11 @@ def take(moved: Array, working: Mask, bound: Lanes, Z: Array) -> Lanes:
     Returns:
         The largest component over the bound, NaN where one is.
     """
-    stages, _, d, r, _ = moved.shape
+    _, _, d, r, _ = moved.shape
     N = 2 * d * r
-    f, x = moved.reshape(stages, N, WIDTH), Z.reshape(stages, N, WIDTH)
+    f, x = moved.reshape(STAGES, N, WIDTH), Z.reshape(STAGES, N, WIDTH)
     worst, spoilt = every(0.0), every(0.0)
-    for s in range(stages):
+    for s in range(STAGES):
         for n in range(N):
             step = at(f, s, n)
             put(x, s, n, where(working, at(x, s, n) + step, at(x, s, n)))

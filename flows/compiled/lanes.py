@@ -16,12 +16,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.extending import intrinsic as _intrinsic
 from numba.extending import models, overload, register_model
 
 # Two registers of AVX2 or one of AVX-512: with one of AVX2, the next operation waits for the last.
 WIDTH: Final = 8
+# Whether it is one of AVX-512, of which there are thirty-two.
+WIDE: Final = bool(get_host_cpu_features().get("avx512f", False))
 
 _VECTOR: Final = ir.VectorType(ir.DoubleType(), WIDTH)
 _FLAGS: Final = ir.VectorType(ir.IntType(1), WIDTH)

@@ -120,7 +120,8 @@ class Ended(NamedTuple):
         made: (L,), how many steps a lane has to show; what follows them in a column is undefined.
         good: (M, L) booleans, whether each step was accepted.
         start, step, end: (M, L), flow times. evaluations: (M, L), of the lane so far.
-        states: (M, L, N), after it. increments: (M, S, L, N), its stages.
+        states: (M, L, N), after it. increments: (M, S, L, N), its stages; (0, S, L, N) where nobody
+            asks for them.
     """
 
     made: Tensor
@@ -133,85 +134,102 @@ class Ended(NamedTuple):
     increments: Tensor
 
 
-def compiled_steps(
-    now: Mapping[str, Tensor],
-    shape: tuple[int, int],
-    field: tuple[Tensor, Tensor, float, float, str],
-    method: Radau,
-    tolerance: Tolerance,
-    times: Tensor,
-    corrections: int,
-    most: int,
-) -> Ended | None:
+class CompiledIteration:
     """Corrections of implicit steps in a row: what ``ImplicitStepper`` does without the kernel.
 
     A lane's result depends on no other lane and on no position, to the bit.
 
     Args:
-        now: the tensors of ``flows.underway.Underway`` by their names; changed in place.
+        now: the tensors of ``flows.underway.Underway`` by their names, like those to come.
         shape: d and r of states (L, 2 d r).
         field: target (L, d, d), beta (L,), coefficients of the coupled and of the decoupled
             regulariser, and the smoothing.
         times: that steps have to end at, ascending.
-        corrections: of every lane. most: steps of a lane that may end.
-
-    Returns:
-        The steps that came to an end, or None where none did.
+        corrections: of every lane, at a time.
+        inside: whether stages will be asked for; where steps end is enough for the times.
 
     Raises:
         ValueError: another dtype, device, layout or shape; beta out of range.
         KernelUnavailable: numba cannot be imported.
     """
-    implicit, control = kernel_of("collocation"), kernel_of("step_control")
-    target, beta, l2, decay, smoothing = field
-    lanes, pair = len(now["t"]), (2, *shape)
-    # No lane ends more steps than it makes corrections.
-    ended = control.Ended(
-        np.empty(lanes, np.int64),
-        np.empty((corrections, lanes), np.bool_),
-        *np.empty((3, corrections, lanes)),
-        np.empty((corrections, lanes), np.int64),
-        np.empty((corrections, lanes, *pair)),
-        np.empty((corrections, method.stages, lanes, *pair)),
-    )
-    is_in_range = shared(
-        implicit.fill_steps,
-        lanes,
-        implicit.WIDTH,
-        control.Underway(**_arrays_of(now, method.stages, lanes, *shape)),
-        ended,
-        array_of("target", target, (lanes, shape[0], shape[0])),
-        scales_of(beta, lanes),
-        implicit.FlowOf(float(l2), float(decay), smoothing == "tanh"),
-        implicit.Collocation(
-            *(
-                array_of(name, getattr(method, name), tuple(getattr(method, name).shape))
-                for name in ("inverse", "lower_inverse", "nodes", "error", "coefficients")
+
+    def __init__(
+        self,
+        lanes: int,
+        shape: tuple[int, int],
+        field: tuple[Tensor, Tensor, float, float, str],
+        method: Radau,
+        tolerance: Tolerance,
+        times: Tensor,
+        corrections: int,
+        inside: bool,
+    ) -> None:
+        self._kernel, control = kernel_of("collocation"), kernel_of("step_control")
+        self._control = control
+        target, self._beta, l2, decay, smoothing = field
+        self._lanes, self._shape, self._stages = lanes, shape, method.stages
+        pair = (2, *shape)
+        # No lane ends more steps than it makes corrections. Claimed once, for fresh pages cost
+        # time.
+        self._ended = control.Ended(
+            np.empty(lanes, np.int64),
+            np.empty((corrections, lanes), np.bool_),
+            *np.empty((3, corrections, lanes)),
+            np.empty((corrections, lanes), np.int64),
+            np.empty((corrections, lanes, *pair)),
+            np.empty((corrections if inside else 0, method.stages, lanes, *pair)),
+        )
+        self._problem = (
+            array_of("target", target, (lanes, shape[0], shape[0])),
+            scales_of(self._beta, lanes),
+            self._kernel.FlowOf(float(l2), float(decay), smoothing == "tanh"),
+            self._kernel.Collocation(
+                *(
+                    array_of(name, getattr(method, name), tuple(getattr(method, name).shape))
+                    for name in ("inverse", "lower_inverse", "nodes", "error", "coefficients")
+                ),
+                method.real,
+                method.start_weight,
             ),
-            method.real,
-            method.start_weight,
-        ),
-        RULES,
-        (tolerance.rtol, tolerance.atol),
-        array_of("times", times, tuple(times.shape)),
-        corrections,
-        most,
-    )
-    require_in_range(is_in_range, beta)
-    rows = int(ended.made.max())
-    if not rows:
-        return None
-    found = control.Ended(*map(torch.from_numpy, ended))
-    return Ended(
-        found.made,
-        found.good[:rows],
-        found.start[:rows],
-        found.step[:rows],
-        found.end[:rows],
-        found.evaluations[:rows],
-        found.states[:rows].flatten(2),
-        found.increments[:rows].flatten(3),
-    )
+            RULES,
+            (tolerance.rtol, tolerance.atol),
+            array_of("times", times, tuple(times.shape)),
+            corrections,
+        )
+
+    def go(self, now: Mapping[str, Tensor], most: int) -> Ended | None:
+        """The steps that came to an end, at most ``most`` of a lane, or None where none did.
+
+        Args:
+            now: changed in place.
+
+        What is returned holds until the next call.
+        """
+        underway = _arrays_of(now, self._stages, self._lanes, *self._shape)
+        is_in_range = shared(
+            self._kernel.fill_steps,
+            self._lanes,
+            self._kernel.WIDTH,
+            self._control.Underway(**underway),
+            self._ended,
+            *self._problem,
+            most,
+        )
+        require_in_range(is_in_range, self._beta)
+        rows = int(self._ended.made.max())
+        if not rows:
+            return None
+        found = self._control.Ended(*map(torch.from_numpy, self._ended))
+        return Ended(
+            found.made,
+            found.good[:rows],
+            found.start[:rows],
+            found.step[:rows],
+            found.end[:rows],
+            found.evaluations[:rows],
+            found.states[:rows].flatten(2),
+            found.increments[:rows].flatten(3),
+        )
 
 
 def _arrays_of(

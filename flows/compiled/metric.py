@@ -1,9 +1,10 @@
 """The kernels of the frozen metric: what :class:`flows.frozen_metric.FrozenMetric` does, by blocks.
 
 The eigenvectors U of F^T F, F = A^T P_B^(-1/2) (d, r) for B's side, come as in
-:mod:`flows.compiled.jacobi` from one-sided rotations of the triangle of [F; c I]. The shift by
-c^2, the round-off of F^T F, moves no eigenvector; without it a column of F that is null would leave
-one without a direction. The eigenvalues are the squared lengths of the columns of F U.
+:mod:`flows.compiled.jacobi` from one-sided rotations of a triangle, which begin at those of a state
+nearby. Here it is the Cholesky factor of F^T F, shifted by its round-off: that moves no
+eigenvector, and what it hides of small eigenvalues no solve can see beside z. The eigenvalues are
+the squared lengths of the columns of F U.
 
 The modes that are solved by themselves are those of :mod:`flows.compiled.turning`.
 """
@@ -20,48 +21,64 @@ from flows.compiled.blocks import (
     apart,
     condemned,
     entry,
+    fill_identity,
     lengths,
     load,
     load_numbers,
     load_pairs,
     maker,
     noted,
-    scale_columns,
     scale_rows,
-    size,
     spoil,
     store,
+    trace,
     transpose,
-    triangle,
 )
-from flows.compiled.jacobi import normalize, orthogonalize
+from flows.compiled.cholesky import cholesky
+from flows.compiled.jacobi import EPSILON, keep, normalize, orthogonalize
 from flows.compiled.lanes import WIDTH, Lanes, at, larger, put, root
-from flows.compiled.metric_parts import Metric, empty_metric, load_metric, store_metric
+from flows.compiled.metric_parts import (
+    Metric,
+    empty_metric,
+    load_metric,
+    spoil_metric,
+    store_metric,
+)
 from flows.compiled.products import by_columns, by_rows, product
 from flows.compiled.turning import Room as TurningRoom
-from flows.compiled.turning import Turning, find, keep_those_that_stay, solve_rows
+from flows.compiled.turning import (
+    Rows,
+    Turning,
+    find,
+    keep_those_that_stay,
+    solve_rows,
+    take_rows,
+)
 from flows.compiled.turning import room_of as turning_room_of
 
-# c / ||F||: c^2 is the round-off of F^T F, which no solve can see.
-SHIFT: Final = 2.0**-26
-# c of a zero factor. Its fourth power is still a normal number.
-SMALLEST: Final = 1e-60
+# A sweep of rotations that meets no larger cosine is the last.
+SMALL: Final = 2.0**-26
+# The shift of a zero factor. Its square is still a normal number.
+SMALLEST: Final = 1e-120
 
 
 class Room(NamedTuple):
-    """Scratch of :func:`factorise` and :func:`solve`."""
+    """Scratch of :func:`factorise` and :func:`solve`; ``nearby`` are directions V U of a state
+    nearby in rows, (2, r, r, WIDTH), where rotations begin, and those found last from then on."""
 
     F: Array
+    nearby: Array
+    begun: Array
     moved: Array
-    columns: Array
     grams: Array
     square: Array
     U: Array
     values: Array
-    shifts: Array
     coupled: Array
     inverse: Array
     along: Array
+    shares: Array
+    solved: Array
     turning: TurningRoom
 
 
@@ -72,21 +89,28 @@ def _turning(metric: Metric, side: int) -> Turning:
     )
 
 
+@apart
+def _rows(room: Room, side: int) -> Rows:
+    return Rows(room.shares[side], room.solved[side])
+
+
 @maker
 def room_of(d: int, r: int) -> Room:
-    """Room for states (2, d, r)."""
+    """Room for states (2, d, r). ``nearby`` has to be filled."""
     return Room(
         aligned((2, d, r, WIDTH)),
+        aligned((2, r, r, WIDTH)),
+        aligned((2, r, r, WIDTH)),
         aligned((d, r, WIDTH)),
-        aligned((r, d + r, WIDTH)),
         aligned((2, r, r, WIDTH)),
         aligned((r, r, WIDTH)),
         aligned((r, r, WIDTH)),
         aligned((1, r, WIDTH)),
-        aligned((1, 2, WIDTH)),
         aligned((2, r, r, WIDTH)),
         aligned((2, 1, r, WIDTH)),
         aligned((2, d, r, WIDTH)),
+        aligned((2, r, r, WIDTH)),
+        aligned((2, r, r, WIDTH)),
         turning_room_of(d, r),
     )
 
@@ -94,7 +118,7 @@ def room_of(d: int, r: int) -> Room:
 @apart
 def factorise(
     pair: Array,
-    slopes: Array,
+    turned: Array,
     V: Array,
     s: Array,
     p: Array,
@@ -110,7 +134,8 @@ def factorise(
     """Fill ``out`` with the factorisation at ``pair``, which is projected, as V is whitened.
 
     Args:
-        pair, slopes: (2, d, r, WIDTH). V: (2, r, r, WIDTH), singular vectors in its rows.
+        pair: (2, d, r, WIDTH). turned: (2, d, r, WIDTH), G V.
+        V: (2, r, r, WIDTH), singular vectors of the gradients in its rows.
         s, p, derivative: (2, 1, r, WIDTH), singular values of the gradients, the metric, and the
             derivative of the smoothing.
         limits: ``open``, ``trusted`` and ``nearly`` of the rules.
@@ -118,56 +143,70 @@ def factorise(
         poison: NaN in lanes that are not to be trusted.
 
     Returns:
-        The poison; lanes that have it are NaN in every part.
+        The poison; lanes that have it have rates that are NaN, and so is what they solve.
     """
     for side in range(2):
         by_columns(pair[side], pair[side], room.grams[side])
     for side in range(2):
         mine, gram, limit = _turning(out, side), room.grams[1 - side], limits[0] * beta
         find(
-            slopes[side], V[side], s[side], p[side], derivative[side], gram, beta, limit,
+            turned[side], V[side], s[side], p[side], derivative[side], gram, beta, limit,
             room.turning, mine,
         )  # fmt: skip
-        if keep_those_that_stay(mine, z, given[side], p[side], limits[1], limits[2], room.turning):
+        rows = _rows(room, side)
+        solve_rows(mine, z, given[side], limits[2], room.turning, rows)
+        if keep_those_that_stay(mine, p[side], limits[1], rows):
             _project(mine.left, room.square, room.moved, pair[side])
     for side in range(2):
         # B is moved by A's Gram matrix and A by B's.
         _whiten(V[side], p[side], room.values)
-        by_rows(pair[1 - side], V[side], room.F[side])
-        norm = size(room.F[side])
-        poison += condemned(norm)
-        put(room.shifts, 0, side, larger(SHIFT * root(norm), SMALLEST))
+        # What is nearby, in the basis V.
+        product(room.nearby[side], out.vectors[side], room.begun[side])
+        product(room.begun[side], V[side], room.square)
+        by_rows(pair[1 - side], room.square, room.F[side])
+        by_columns(room.F[side], room.F[side], room.grams[side])
+        poison += condemned(trace(room.grams[side]))
     # Not before all that may poison a lane is known, but for rotations that do not settle.
+    d, r = pair.shape[1], pair.shape[2]
     for side in range(2):
-        spoil(room.F[side], poison)
-        triangle(room.F[side], at(room.shifts, 0, side), room.columns, room.U)
-        poison += orthogonalize(room.U, room.values)
-        normalize(room.U, room.values)
-        by_rows(room.F[side], room.U, out.states[1 - side])
+        gram = room.grams[side]
+        spoil(gram, poison)
+        shift = larger((d + r + 1) * EPSILON * trace(gram), SMALLEST)
+        cholesky(gram, shift, room.square)
+        poison += orthogonalize(room.square, room.values, SMALL)
+        normalize(room.square, room.values)
+        by_rows(room.F[side], room.square, out.states[1 - side])
         lengths(out.states[1 - side], out.rates[side])
+        product(room.square, room.begun[side], room.U)
+        by_rows(room.U, out.vectors[side], room.square)
+        keep(room.square, poison, room.nearby[side])
         transpose(room.U, room.square)
         by_columns(V[side], room.square, out.basis[side])
         scale_rows(V[side], p[side])
         by_columns(V[side], room.square, out.dual[side])
     for side in range(2):
-        spoil(out.left[side], poison)
-        spoil(out.vectors[side], poison)
-        spoil(out.grams[side], poison)
-        spoil(out.weights[side], poison)
-        spoil(out.basis[side], poison)
-        spoil(out.dual[side], poison)
         spoil(out.rates[side], poison)
-        spoil(out.states[side], poison)
     return poison
 
 
 @apart
 def solve(metric: Metric, z: Lanes, given: Array, nearly: float, room: Room, out: Array) -> None:
     """out = (z - J_W)^-1 given, all (2, d, r, WIDTH); ``given`` is used up."""
+    for side in range(2):
+        mine, rows = _turning(metric, side), _rows(room, side)
+        solve_rows(mine, z, given[side], nearly, room.turning, rows)
+    finish(metric, z, given, room, out)
+
+
+@apart
+def finish(metric: Metric, z: Lanes, given: Array, room: Room, out: Array) -> None:
+    """What is left of :func:`solve` where the room has the rows of turning modes, as it has after
+    :func:`factorise` those of its own right-hand side."""
     d, r = given.shape[1], given.shape[2]
     states = metric.states
     for side in range(2):
-        solve_rows(_turning(metric, side), z, given[side], nearly, room.turning, room.along[side])
+        mine, rows = _turning(metric, side), _rows(room, side)
+        take_rows(mine, rows, given[side], room.turning, room.along[side])
         product(given[side], metric.dual[side], out[side])
         for j in range(r):
             put(room.inverse[side], 0, j, 1.0 / (z + at(metric.rates[side], 0, j)))
@@ -176,8 +215,10 @@ def solve(metric: Metric, z: Lanes, given: Array, nearly: float, room: Room, out
     _couple(z, metric.rates, room.inverse[0], room.square, room.U, room.coupled)
     for side in range(2):
         by_rows(states[side], room.coupled[side], room.moved)
-        add(room.moved, -1.0, out[side])
-        scale_columns(out[side], room.inverse[side])
+        for j in range(r):
+            factor = at(room.inverse[side], 0, j)
+            for i in range(d):
+                put(out[side], i, j, (at(out[side], i, j) - at(room.moved, i, j)) * factor)
         by_rows(out[side], metric.basis[side], room.moved)
         for i in range(d):
             for k in range(r):
@@ -216,6 +257,7 @@ def fill_factorisation(
     """
     lanes, d, r = pair.shape[0], pair.shape[2], pair.shape[3]
     factors, slopes = aligned((2, d, r, WIDTH)), aligned((2, d, r, WIDTH))
+    turned = aligned((2, d, r, WIDTH))
     given, V = aligned((2, d, r, WIDTH)), aligned((2, r, r, WIDTH))
     values, metric = aligned((2, 1, r, WIDTH)), aligned((2, 1, r, WIDTH))
     derivative = aligned((2, 1, r, WIDTH))
@@ -223,6 +265,8 @@ def fill_factorisation(
     room, found = room_of(d, r), empty_metric(d, r)
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
+        for side in range(2):
+            fill_identity(room.nearby[side])
         # A lane that is not there has p = 0 and is NaN from the whitening on.
         load_numbers(beta, first, count, 1.0, scale)
         load_numbers(shifts, first, count, 1.0, shift)
@@ -238,10 +282,13 @@ def fill_factorisation(
             poison += noted(factors[side]) + noted(slopes[side]) + noted(V[side])
             poison += noted(values[side]) + noted(metric[side]) + noted(derivative[side])
             poison += noted(given[side])
-        factorise(
-            factors, slopes, V, values, metric, derivative, at(scale, 0, 0), limits,
+        for side in range(2):
+            by_rows(slopes[side], V[side], turned[side])
+        poison = factorise(
+            factors, turned, V, values, metric, derivative, at(scale, 0, 0), limits,
             at(shift, 0, 0), given, poison, room, found,
         )  # fmt: skip
+        spoil_metric(found, poison)
         store_metric(found, first, count, out)
 
 

@@ -12,10 +12,11 @@ from flows.compiled.blocks import (
     load,
     load_pairs,
     maker,
+    spoil,
     store,
     store_pairs,
 )
-from flows.compiled.lanes import WIDTH, Mask, every
+from flows.compiled.lanes import WIDTH, Lanes, Mask, every
 
 
 class Metric(NamedTuple):
@@ -101,6 +102,20 @@ def store_metric(metric: Metric, first: int, count: int, out: Metric) -> None:
     store_pairs(metric.states, first, count, out.states)
     for side in range(2):
         store(metric.rates[side], every(0.0), first, count, out.rates[:, side : side + 1])
+
+
+@apart
+def spoil_metric(metric: Metric, poison: Lanes) -> None:
+    """NaN in every part of lanes that are poisoned."""
+    for side in range(2):
+        spoil(metric.left[side], poison)
+        spoil(metric.vectors[side], poison)
+        spoil(metric.grams[side], poison)
+        spoil(metric.weights[side], poison)
+        spoil(metric.basis[side], poison)
+        spoil(metric.dual[side], poison)
+        spoil(metric.rates[side], poison)
+        spoil(metric.states[side], poison)
 
 
 @apart

@@ -11,6 +11,7 @@ from flows.compiled.blocks import (
     aligned,
     apart,
     entry,
+    fill_identity,
     lengths,
     load,
     load_numbers,
@@ -21,7 +22,7 @@ from flows.compiled.blocks import (
     triangle,
 )
 from flows.compiled.gradients import gradients
-from flows.compiled.jacobi import normalize, orthogonalize
+from flows.compiled.jacobi import EPSILON, keep, normalize, orthogonalize
 from flows.compiled.lanes import WIDTH, Lanes, at, put, root, where
 from flows.compiled.products import by_rows, product
 from flows.compiled.velocity import in_range
@@ -31,36 +32,43 @@ class Spectral(NamedTuple):
     """The pieces of a spectral direction by blocks, B's first.
 
     Attributes:
-        velocity, slopes: (2, d, r, WIDTH), -T_beta(G) and G.
+        velocity, slopes, turned: (2, d, r, WIDTH), -T_beta(G), G and G V.
         V: (2, r, r, WIDTH), the eigenvectors of G^T G in its rows.
         s, p, derivative: (2, 1, r, WIDTH), the singular values, the metric s / f(s) and f'(s).
-        residual, columns, rotated: scratch.
+        nearby: (2, r, r, WIDTH), the V of a state nearby, where rotations begin; V from then on.
+        residual, columns, weighed, turn: scratch.
     """
 
     velocity: Array
     slopes: Array
+    turned: Array
     V: Array
     s: Array
     p: Array
     derivative: Array
+    nearby: Array
     residual: Array
     columns: Array
-    rotated: Array
+    weighed: Array
+    turn: Array
 
 
 @maker
 def empty_spectral(d: int, r: int) -> Spectral:
-    """Room for states (2, d, r)."""
+    """Room for states (2, d, r). ``nearby`` has to be filled."""
     return Spectral(
+        aligned((2, d, r, WIDTH)),
         aligned((2, d, r, WIDTH)),
         aligned((2, d, r, WIDTH)),
         aligned((2, r, r, WIDTH)),
         aligned((2, 1, r, WIDTH)),
         aligned((2, 1, r, WIDTH)),
         aligned((2, 1, r, WIDTH)),
+        aligned((2, r, r, WIDTH)),
         aligned((d, d, WIDTH)),
         aligned((r, d + r, WIDTH)),
         aligned((d, r, WIDTH)),
+        aligned((r, r, WIDTH)),
     )
 
 
@@ -75,13 +83,16 @@ def spectrum_of(
     """
     poison = gradients(pair, target, l2, out.residual, out.slopes)
     for side in range(2):
-        slopes, V = out.slopes[side], out.V[side]
-        triangle(slopes, beta, out.columns, V)
-        poison += orthogonalize(V, out.s[side])
-        normalize(V, out.s[side])
-        by_rows(slopes, V, out.rotated)
-        _weigh(out.rotated, beta, is_tanh, out.s[side], out.p[side], out.derivative[side])
-        product(out.rotated, V, out.velocity[side])
+        V, turned, s, p = out.V[side], out.turned[side], out.s[side], out.p[side]
+        by_rows(out.slopes[side], out.nearby[side], out.weighed)
+        triangle(out.weighed, beta, out.columns, out.turn)
+        poison += orthogonalize(out.turn, s, EPSILON)
+        normalize(out.turn, s)
+        by_rows(out.weighed, out.turn, turned)
+        product(out.turn, out.nearby[side], V)
+        keep(V, poison, out.nearby[side])
+        _weigh(turned, beta, is_tanh, s, p, out.derivative[side], out.weighed)
+        product(out.weighed, V, out.velocity[side])
     return poison
 
 
@@ -127,6 +138,8 @@ def fill_spectrum(
     turned, scale = aligned((r, r, WIDTH)), aligned((1, 1, WIDTH))
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
+        for side in range(2):
+            fill_identity(found.nearby[side])
         load_numbers(beta, first, count, 1.0, scale)
         load(target, first, count, y)
         load_pairs(states, first, count, pair)
@@ -144,11 +157,17 @@ def fill_spectrum(
 
 @apart
 def _weigh(
-    rotated: Array, beta: Lanes, is_tanh: bool, s: Array, p: Array, derivative: Array
+    turned: Array,
+    beta: Lanes,
+    is_tanh: bool,
+    s: Array,
+    p: Array,
+    derivative: Array,
+    weighed: Array,
 ) -> None:
-    """s are the lengths of the columns of G V, p = s / f(s); column j is multiplied by -1 / p_j."""
-    d, r, _ = rotated.shape
-    lengths(rotated, s)
+    """s are the lengths of the columns of G V, p = s / f(s); ``weighed`` is -G V diag(1 / p)."""
+    d, r, _ = turned.shape
+    lengths(turned, s)
     for j in range(r):
         square = at(s, 0, j)
         put(s, 0, j, root(square))
@@ -165,4 +184,4 @@ def _weigh(
         if not is_tanh:
             put(derivative, 0, j, beta * factor * (beta * factor) * factor)
         for i in range(d):
-            put(rotated, i, j, at(rotated, i, j) * (0.0 - factor))
+            put(weighed, i, j, at(turned, i, j) * (0.0 - factor))

@@ -13,7 +13,7 @@ import numpy as np
 from flows.compiled.blocks import Array, apart
 from flows.compiled.correction import Collocation
 from flows.compiled.lanes import WIDTH
-from flows.rules import Rules
+from flows.rules import STAGES, Rules
 from flows.underway import UNKNOWN
 
 # The least of the normal numbers, as torch.finfo has it.
@@ -95,7 +95,7 @@ def begin_correction(
 
 
 @apart
-def judge(now: Underway, rules: Rules, stages: int, first: int, present: int, notes: Array) -> bool:
+def judge(now: Underway, rules: Rules, first: int, present: int, notes: Array) -> bool:
     """Whose iteration is over, and whether it has settled (GOOD, for now); whether any is over."""
     found = False
     for lane in range(WIDTH):
@@ -111,7 +111,7 @@ def judge(now: Underway, rules: Rules, stages: int, first: int, present: int, no
         remainder = min(1.0 / now.slack[n], rules.remainder)
         now.size[n] = size
         now.correction[n] += 1
-        now.evaluations[n] += stages
+        now.evaluations[n] += STAGES
         if ratio > 1.0:
             now.rises[n] += 1
         bound = remainder * min(max(1.0 / ratio - 1.0, 0.1), 10.0)
@@ -187,12 +187,13 @@ def look_ahead(
         if notes[GOOD, 0, lane] == 0.0:
             continue
         n, soonest = first + lane, math.inf
-        for j in range(2 * r):
-            value, k = s[j // r, 0, j % r, lane], j
-            while k > 0 and ordered[k - 1] > value:
-                ordered[k] = ordered[k - 1]
-                k -= 1
-            ordered[k] = value
+        for side in range(2):
+            for j in range(r):
+                value, k = s[side, 0, j, lane], side * r + j
+                while k > 0 and ordered[k - 1] > value:
+                    ordered[k] = ordered[k - 1]
+                    k -= 1
+                ordered[k] = value
         for j in range(2 * r):
             rate = (now.singular_values[n, j] - ordered[j]) / notes[LENGTH, 0, lane]
             if rate > 0.0:
@@ -217,7 +218,6 @@ def plan(
     Args:
         times: that steps have to end at, ascending. basis: (S, S, WIDTH), filled in these lanes.
     """
-    stages = len(method.nodes)
     for lane in range(present):
         if notes[OVER, 0, lane] == 0.0:
             continue
@@ -232,11 +232,11 @@ def plan(
         now.correction[n], now.rises[n] = 0, 0
         notes[LENGTH, 0, lane] = h
         notes[BEFORE, 0, lane] = 1.0 if now.has_last[n] else 0.0
-        for i in range(stages):
+        for i in range(STAGES):
             theta = 1.0 + method.nodes[i] * (h / now.last_h[n])
-            for s in range(stages):
+            for s in range(STAGES):
                 value, power = 0.0, theta
-                for k in range(stages):
+                for k in range(STAGES):
                     value += power * method.coefficients[k, s]
                     power *= theta
                 basis[i, s, lane] = value

@@ -38,11 +38,16 @@ class Turning(NamedTuple):
     weights: Array
 
 
+class Rows(NamedTuple):
+    """What a right-hand side leads to: its shares left^T R and the rows w_i, (r, r, WIDTH)."""
+
+    shares: Array
+    solved: Array
+
+
 class Room(NamedTuple):
     """Scratch: squares (r, r, WIDTH), numbers (1, r, WIDTH), and a state's (d, r, WIDTH)."""
 
-    given: Array
-    rho: Array
     pushed: Array
     factor: Array
     inverse: Array
@@ -57,8 +62,6 @@ def room_of(d: int, r: int) -> Room:
     return Room(
         aligned((r, r, WIDTH)),
         aligned((r, r, WIDTH)),
-        aligned((r, r, WIDTH)),
-        aligned((r, r, WIDTH)),
         aligned((1, r, WIDTH)),
         aligned((1, r, WIDTH)),
         aligned((1, r, WIDTH)),
@@ -68,7 +71,7 @@ def room_of(d: int, r: int) -> Room:
 
 @apart
 def find(
-    slopes: Array,
+    turned: Array,
     V: Array,
     s: Array,
     p: Array,
@@ -82,51 +85,45 @@ def find(
     """Fill ``out`` with all modes that are not as good as converged.
 
     Args:
-        slopes: (d, r, WIDTH), the gradient. V: (r, r, WIDTH), singular vectors in its rows.
+        turned: (d, r, WIDTH), G V. V: (r, r, WIDTH), singular vectors in its rows.
         s, p, derivative: (1, r, WIDTH), singular values, metric and the smoothing's derivative.
         gram: (r, r, WIDTH), of the other factor. limit: of the metric of modes that are converged.
     """
     r = len(V)
     transpose(V, out.vectors)
-    product(gram, out.vectors, room.given)
-    by_columns(out.vectors, room.given, out.grams)
-    by_rows(slopes, V, out.left)
+    product(gram, out.vectors, room.pushed)
+    by_columns(out.vectors, room.pushed, out.grams)
     for i in range(r):
         mine = at(p, 0, i)
         factor = where(mine > limit, 1.0 / at(s, 0, i), 0.0)
-        for n in range(len(slopes)):
-            put(out.left, n, i, at(out.left, n, i) * factor)
+        for n in range(len(turned)):
+            put(out.left, n, i, at(turned, n, i) * factor)
         put(out.weights, i, i, root(at(derivative, 0, i)))
         for j in range(i):
             other = at(p, 0, j)
-            weight = root((1.0 + beta * beta / (mine * other)) / (mine + other))
+            weight = root((mine * other + beta * beta) / (mine * other * (mine + other)))
             put(out.weights, i, j, weight)
             put(out.weights, j, i, weight)
 
 
 @apart
-def keep_those_that_stay(
-    turning: Turning,
-    z: Lanes,
-    given: Array,
-    p: Array,
-    trusted: float,
-    nearly: float,
-    room: Room,
-) -> bool:
+def keep_those_that_stay(turning: Turning, p: Array, trusted: float, rows: Rows) -> bool:
     """Make the others' left vectors zero, as ``TurningModes.that_stay`` does; whether any is left.
 
     Args:
-        given: (d, r, WIDTH), the residual of (z - J) x. p: (1, r, WIDTH), the metric.
+        p: (1, r, WIDTH), the metric.
+        rows: of all modes; those of the others become zero.
     """
     r = len(turning.grams)
-    _rows(turning, z, given, nearly, room)
     found = False
     for i in range(r):
         change = every(0.0)
         for j in range(r):
-            change += at(room.rho, i, j) * at(turning.grams, j, i)
+            change += at(rows.solved, i, j) * at(turning.grams, j, i)
         stays = magnitude(change) < trusted * at(p, 0, i)
+        for j in range(r):
+            put(rows.shares, i, j, where(stays, at(rows.shares, i, j), 0.0))
+            put(rows.solved, i, j, where(stays, at(rows.solved, i, j), 0.0))
         for n in range(len(turning.left)):
             value = where(stays, at(turning.left, n, i), 0.0)
             put(turning.left, n, i, value)
@@ -135,18 +132,15 @@ def keep_those_that_stay(
 
 
 @apart
-def solve_rows(
-    turning: Turning, z: Lanes, given: Array, nearly: float, room: Room, out: Array
-) -> None:
+def take_rows(turning: Turning, rows: Rows, given: Array, room: Room, out: Array) -> None:
     """out = the rows' share of (z - J)^-1 given, which is taken out of ``given``; all (d, r)."""
     left = turning.left
     if not is_any(left):
         fill(out, every(0.0))
         return
-    _rows(turning, z, given, nearly, room)
-    product(left, room.given, room.moved)
+    product(left, rows.shares, room.moved)
     add(room.moved, -1.0, given)
-    by_rows(room.rho, turning.vectors, room.pushed)
+    by_rows(rows.solved, turning.vectors, room.pushed)
     product(left, room.pushed, out)
 
 
@@ -161,60 +155,70 @@ def is_any(block: Array) -> bool:
 
 
 @apart
-def _rows(turning: Turning, z: Lanes, given: Array, nearly: float, room: Room) -> None:
-    """room.rho becomes the rows w_i, room.given the shares left^T given."""
-    S, H, k = turning.grams, turning.weights, room.solved
-    r = len(S)
-    by_columns(turning.left, given, room.given)
-    product(room.given, turning.vectors, room.rho)
-    product(room.rho, S, room.pushed)
+def solve_rows(
+    turning: Turning, z: Lanes, given: Array, nearly: float, room: Room, rows: Rows
+) -> None:
+    """Fill ``rows`` for the right-hand side ``given`` (d, r, WIDTH) of (z - J) x."""
+    if not is_any(turning.left):
+        return
+    S, H, k, solved = turning.grams, turning.weights, room.solved, rows.solved
+    r, share = len(S), 1.0 / z
+    by_columns(turning.left, given, rows.shares)
+    product(rows.shares, turning.vectors, solved)
+    product(solved, S, room.pushed)
     for i in range(r):
-        if not is_any(room.rho[i : i + 1]):
+        if not is_any(solved[i : i + 1]):
             continue
         trace = every(0.0)
         for a in range(r):
             pushed = at(room.pushed, i, a) * at(H, i, a)
             put(room.pushed, i, a, pushed)
-            put(k, 0, a, pushed / z)
+            put(k, 0, a, pushed * share)
             trace += at(H, i, a) * at(S, a, a) * at(H, i, a)
         # What is not near is far, a NaN as well.
         near = nearly * z < trace
         if anywhere(near):
             _solve(S, H, i, z, near, room)
         for j in range(r):
-            put(room.rho, i, j, (at(room.rho, i, j) - at(k, 0, j) * at(H, i, j)) / z)
+            put(solved, i, j, (at(solved, i, j) - at(k, 0, j) * at(H, i, j)) * share)
 
 
 @apart
 def _solve(S: Array, H: Array, i: int, z: Lanes, near: Mask, room: Room) -> None:
     """room.solved = (z + H S H)^-1 room.pushed of row i, in lanes that are ``near``."""
     r, x, k = len(S), room.next, room.solved
-    _factorise(S, H, i, z, room.factor, room.inverse)
+    _factorise(S, H, i, z, room.factor, room.inverse, x)
     for a in range(r):
         total = at(room.pushed, i, a)
         for c in range(a):
             total -= at(room.factor, a, c) * at(x, 0, c)
-        put(x, 0, a, total * at(room.inverse, 0, a))
+        put(x, 0, a, total)
     for back in range(r):
         a = r - 1 - back
-        total = at(x, 0, a)
+        total = at(x, 0, a) * at(room.inverse, 0, a)
         for c in range(a + 1, r):
             total -= at(room.factor, c, a) * at(x, 0, c)
-        put(x, 0, a, total * at(room.inverse, 0, a))
+        put(x, 0, a, total)
     choose(near, x, k, k)
 
 
 @apart
-def _factorise(S: Array, H: Array, i: int, z: Lanes, factor: Array, inverse: Array) -> None:
-    """The Cholesky factor of z + H S H, H the row i of weights, and the inverse of its diagonal."""
+def _factorise(
+    S: Array, H: Array, i: int, z: Lanes, factor: Array, inverse: Array, scratch: Array
+) -> None:
+    """z + H S H = L D L^T, H the row i of weights: L below its diagonal of ones, and D^-1.
+
+    Cholesky's method without its roots, of which each would wait for the last.
+    """
     for a in range(len(S)):
-        for b in range(a + 1):
-            total = at(H, i, a) * at(S, a, b) * at(H, i, b)
-            if a == b:
-                total += z
+        mine = at(H, i, a)
+        pivot = z + mine * at(S, a, a) * mine
+        for b in range(a):
+            total = mine * at(S, a, b) * at(H, i, b)
             for c in range(b):
-                total -= at(factor, a, c) * at(factor, b, c)
-            if a == b:
-                put(inverse, 0, a, 1.0 / root(total))
-            else:
-                put(factor, a, b, total * at(inverse, 0, b))
+                total -= at(scratch, 0, c) * at(factor, b, c)
+            put(scratch, 0, b, total)
+            entry = total * at(inverse, 0, b)
+            put(factor, a, b, entry)
+            pivot -= total * entry
+        put(inverse, 0, a, 1.0 / pivot)

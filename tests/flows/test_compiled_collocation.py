@@ -58,6 +58,14 @@ def marched(stepper: ImplicitStepper, marches: int) -> list[Attempts]:
     return [attempts for attempts in found if attempts is not None]
 
 
+def corrected(stepper: ImplicitStepper, corrections: int, most: int = 1000) -> None:
+    """So many corrections by the kernel, whatever the stepper itself would make of them."""
+    iteration = stepper.field.compiled_iteration(
+        stepper.coordinates, stepper.method, TOLERANCE, TIMES, corrections, inside=True
+    )
+    iteration.go(stepper.now.tensors(), most)
+
+
 def same(
     one: ImplicitStepper,
     other: ImplicitStepper,
@@ -74,7 +82,7 @@ def same(
 @pytest.mark.parametrize("smoothing", ["sqrt", "tanh"])
 @pytest.mark.parametrize("decay", [0.0, 0.2])
 def test_agrees_with_the_plain_steps(smoothing: str, decay: float) -> None:
-    case, marches = Case(smoothing, decay), 3
+    case, marches = Case(smoothing, decay), 2
     plain, compiled = case.stepper(False), case.stepper(True)
     by_torch, by_kernel = marched(plain, SPAN * marches), marched(compiled, marches)
     for name in COUNTS:
@@ -142,35 +150,54 @@ def test_lanes_do_not_depend_on_each_other() -> None:
     assert same(shuffled, together, order)
 
 
+def shown(stepper: ImplicitStepper, marches: int) -> list[Tensor]:
+    """Where accepted steps led to, 0 elsewhere. A march makes room for itself in the last."""
+    found = (stepper.advance(1000) for _ in range(marches))
+    return [each.states.where(each.good[..., None], 0.0).clone() for each in found if each]
+
+
 def test_threads_change_nothing() -> None:
     case, before = Case(smallest=1e-5), torch.get_num_threads()
     alone, shared = case.stepper(True), case.stepper(True)
-    one_by_one = marched(alone, 3)
+    one_by_one = shown(alone, 3)
     torch.set_num_threads(3)
     try:
         with lanes_by_threads():
             assert torch.get_num_threads() == 1
-            at_once = marched(shared, 3)
+            at_once = shown(shared, 3)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
     assert same(alone, shared)
     for mine, theirs in zip(one_by_one, at_once, strict=True):
-        assert torch.equal(mine.good, theirs.good)
-        assert torch.equal(mine.states, theirs.states)
+        assert torch.equal(mine, theirs)
+        assert bool(mine.any())
 
 
-def test_where_a_march_is_cut_changes_nothing() -> None:
+def test_where_a_march_is_cut_changes_nothing_but_round_off() -> None:
+    """A march begins its rotations anew; what they find is the same."""
     case = Case(smallest=1e-5)
     whole, parts = case.stepper(True), case.stepper(True)
     marched(whole, 2)
-    field, now = parts.field, parts.now
     parts_of_two = (1, 5, 7, 3, 2 * SPAN - 16)
     for corrections in parts_of_two:
-        field.compiled_steps(
-            parts.coordinates, now, parts.method, TOLERANCE, TIMES, corrections, 1000
-        )
-    assert same(parts, whole)
+        corrected(parts, corrections)
+    for name in COUNTS:
+        assert torch.equal(getattr(parts.now, name), getattr(whole.now, name)), name
+    assert float((parts.now.y - whole.now.y).abs().max()) <= 1e-9
+
+
+def test_a_lane_that_was_not_finite_begins_its_rotations_anew() -> None:
+    """What is kept of a state nearby is not kept of one that is NaN."""
+    case = Case(smallest=1e-5)
+    sound, spoilt = case.stepper(True), case.stepper(True)
+    for stepper in (sound, spoilt):
+        corrected(stepper, 3)
+    spoilt.now.Z[1, 3, 0] = math.nan
+    before = spoilt.t[3].clone()
+    corrected(spoilt, SPAN)
+    assert float(spoilt.t[3]) > float(before)
+    assert bool(torch.isfinite(spoilt.now.y[3]).all())
 
 
 def test_no_more_steps_than_asked_for() -> None:
@@ -198,13 +225,33 @@ def test_lanes_that_are_not_finite_trouble_no_other(bad: float) -> None:
 def test_refusals() -> None:
     stepper = Case().stepper(True)
     field, there, now = stepper.field, stepper.coordinates, stepper.now
-    about = stepper.method, TOLERANCE, TIMES, 1, 1
+    about = stepper.method, TOLERANCE, TIMES, 1, True
     none = replace(field, scales=torch.zeros(LANES, dtype=torch.float64))
     with pytest.raises(ValueError, match="beta must be finite and >= 1e-60"):
-        none.compiled_steps(there, now, *about)
+        none.compiled_iteration(there, *about).go(now.tensors(), 1)
+    iteration = field.compiled_iteration(there, *about)
     now.planned = now.planned.float()
     with pytest.raises(ValueError, match=r"planned: .* float64 on the CPU; given torch.float32"):
-        field.compiled_steps(there, now, *about)
+        iteration.go(now.tensors(), 1)
     now.planned = now.planned[:3].double()
     with pytest.raises(ValueError, match=r"planned: shape \(19,\) is expected; given \(3,\)"):
-        field.compiled_steps(there, now, *about)
+        iteration.go(now.tensors(), 1)
+
+
+def test_stages_are_kept_only_where_they_are_asked_for() -> None:
+    case = Case()
+    index = torch.arange(LANES)
+    field = replace(case.plain, compiled=True)
+    steppers = [
+        ImplicitStepper(field, case.coordinates, case.states, TOLERANCE, TIMES, inside=inside)
+        for inside in (True, False)
+    ]
+    kept, left = ([stepper.advance(1000) for _ in range(2)] for stepper in steppers)
+    assert same(steppers[0], steppers[1])
+    for mine, theirs in zip(kept, left, strict=True):
+        assert mine is not None
+        assert theirs is not None
+        ends = torch.zeros(LANES, dtype=torch.long), index, torch.ones(LANES).double()
+        assert torch.equal(mine.within(*ends), theirs.within(*ends))
+        with pytest.raises(AssertionError, match="steps end at the requested times"):
+            theirs.within(*ends[:2], 0.5 * ends[2])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flows.compiled import compiled_spectrum
 from flows.march import PlainMarcher, StepControl
+from flows.rules import RULES
 from flows.tolerance import Tolerance
 from flows.underway import Underway
 from tests.flows.test_compiled_collocation import (
@@ -17,7 +18,7 @@ from tests.flows.test_compiled_collocation import (
     LANES,
     NUMBERS,
     TIMES,
-    TOLERANCE,
+    corrected,
     marched,
 )
 from tests.flows.test_compiled_collocation import Case as ImplicitCase
@@ -45,7 +46,7 @@ def shake(now: Underway, seed: int) -> None:
 
     now.has_last, now.contraction = one_of(0, 1, 1).bool(), spread(-2, 0.3)
     now.rises, now.rejections = one_of(0, 1).long(), one_of(0, 1, 2).long()
-    now.correction = one_of(0, 1, 5, 11).long()
+    now.correction = one_of(0, 1, 5, RULES.corrections - 1).long()
     # Some steps are long for their metric.
     now.h = torch.where(one_of(0, 0, 1).bool(), now.h * spread(0.5, 1.5), now.h)
     now.target = now.t + now.h
@@ -67,9 +68,7 @@ def test_implicit_steps_go_by_the_same_rules(seed: int) -> None:
     compiled.now = deepcopy(plain.now)
     for corrections in (1, 1, 2, 4):
         marched(plain, corrections)
-        compiled.field.compiled_steps(
-            compiled.coordinates, compiled.now, compiled.method, TOLERANCE, TIMES, corrections, 1000
-        )
+        corrected(compiled, corrections)
         for name in COUNTS:
             given, expected = getattr(compiled.now, name), getattr(plain.now, name)
             assert torch.equal(given, expected), name
@@ -101,11 +100,9 @@ def test_no_sliver_is_left_before_a_requested_time() -> None:
     stepper = ImplicitCase(smallest=1e-2).stepper(True)
     now, left = stepper.now, TIMES[0].expand(LANES)
     # An iteration that is given up: the next step would be a third as long, but for the arrival.
-    now.h, now.correction = 20.0 * left, torch.full_like(now.correction, 11)
+    now.h, now.correction = 20.0 * left, torch.full_like(now.correction, RULES.corrections - 1)
     now.arrival = 2.0 * left * (1 - 1e-11)
-    stepper.field.compiled_steps(
-        stepper.coordinates, now, stepper.method, TOLERANCE, TIMES, 1, 1000
-    )
+    corrected(stepper, 1)
     assert bool((now.rejections == 1).all())
     assert torch.equal(now.h, left)
     assert torch.equal(now.target, left)
