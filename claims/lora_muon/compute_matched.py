@@ -9,6 +9,7 @@ import numpy as np
 from claims.lora_muon.contestants import LORA_MUON, MUON
 from claims.lora_muon.matrices import REFERENCE
 from claims.lora_muon.sizes import SIZES
+from claims.lora_muon.steps_written_out import contestants_written_out
 from claims.measuring.intervals import mean_with_interval
 from claims.measuring.study import Study, not_here, recorded, told
 from claims.registry import DEVICES, TRAINS_IN, Claim, Evidence, Measurement, Setting
@@ -56,7 +57,9 @@ def check_operations(setting: Setting) -> Evidence:
     optimisers' own are left out. Both are tuned by the same protocol, text and batches of a seed
     are the same as far as both go.
     """
-    return _against_dense(setting, equal_operations=True)
+    found = _against_dense(setting, equal_operations=True)
+    held = contestants_written_out([MUON, LORA_MUON])
+    return replace(found, measurements=(*found.measurements, *held))
 
 
 def control_tokens(setting: Setting) -> Evidence:
@@ -78,7 +81,7 @@ CLAIMS = (
         setup="as lr-transfer-rank; rank a quarter of the width; each at its own best rate; steps "
         "in inverse proportion to forward operations",
         criterion="the 95% interval of the difference, paired by seed, below 0; best rates "
-        "inside of what was tried",
+        "inside of what was tried; steps by the optimisers' formulas",
         check=check_operations,
         controls={"equal tokens": control_tokens},
         tiers=SIZES,

@@ -12,6 +12,7 @@ from simulate.optimizers import FactorMuon, LoRAMuon, Muon, Spectron
 
 EIGHT_STEPS = {"orthogonalizer": "lora_muon"}
 LORA_MUON = Contestant("LoRA-Muon", LoRAMuon, {**EIGHT_STEPS, "root": "newton_schulz"})
+EXACT_LORA_MUON = Contestant("LoRA-Muon, exact", LoRAMuon)
 MUON = Contestant(
     "Muon",
     Muon,

@@ -7,7 +7,7 @@ is handed them, and what it does is compared with what its name stands for.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -110,7 +110,7 @@ def steps_off(make: MakeOptimizer, formula: Formula, shapes: Sequence[tuple[int,
     Args:
         shapes: of the parameters of a member.
     """
-    found = ((step.taken, formula(step)) for step in _steps(make, shapes))
+    found = ((step.taken, formula(step)) for step in chain(*steps_taken(make, shapes)))
     off = [float((taken - due).abs().max() / due.abs().max()) for taken, due in found]
     return float(np.max(off))
 
@@ -118,7 +118,7 @@ def steps_off(make: MakeOptimizer, formula: Formula, shapes: Sequence[tuple[int,
 def ranges_alike(make: MakeOptimizer, shape: tuple[int, int], rank: int) -> int:
     """Of all pairs of steps and members that were handed the same gradient: how many step within
     the same range, which was not drawn anew then."""
-    moves = torch.cat([step.taken for step in _steps(make, [shape], alike=True)])
+    moves = torch.cat([step.taken for (step,) in steps_taken(make, [shape], alike=True)])
     bases = torch.linalg.svd(moves, full_matrices=False).U[..., :rank]
     overlaps = (torch.linalg.matrix_norm(a.mT @ b) for a, b in combinations(bases, 2))
     return sum(float(overlap**2) > rank * (1 - 1e-6) for overlap in overlaps)
@@ -139,15 +139,25 @@ def drawn_anew(alike: Sequence[int]) -> Measurement:
     return Measurement(DRAWN_ANEW, float(np.max(alike)), "<=", 0)
 
 
-def _steps(
-    make: MakeOptimizer, shapes: Sequence[tuple[int, ...]], alike: bool = False
-) -> list[Step]:
-    """Of every parameter all that were taken; ``alike``: by one gradient in all of them."""
+def steps_taken(
+    make: MakeOptimizer,
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    alike: bool = False,
+    dtype: torch.dtype = torch.float64,
+) -> list[list[Step]]:
+    """The three steps, of each those of every parameter, in float64 whatever they are taken in.
+
+    Args:
+        shapes: of the parameters of a member.
+        alike: by one gradient in all of them.
+        dtype: of parameters, gradients and rates.
+    """
     generator = torch.Generator().manual_seed(0)
-    lr = torch.tensor(RATES, dtype=torch.float64)
+    lr = torch.tensor(RATES, dtype=dtype)
 
     def drawn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     parameters = [nn.Parameter(drawn(len(lr), *shape)) for shape in shapes]
     gradients = [drawn(STEPS, len(lr), *shape) for shape in shapes]
@@ -155,11 +165,13 @@ def _steps(
         gradients = [each[:1, :1].expand_as(each).clone() for each in gradients]
     optimizer, found = make(parameters, lr), []
     for count in range(STEPS):
-        before = [p.detach().clone() for p in parameters]
+        before = [p.detach().clone().double() for p in parameters]
         for p, each in zip(parameters, gradients, strict=True):
             p.grad = each[count].clone()
         optimizer.step()
+        step = []
         for p, each, old in zip(parameters, gradients, before, strict=True):
-            taken = (old - p.detach()) / lr.reshape(-1, *[1] * (p.ndim - 1))
-            found.append(Step(each[: count + 1], old, taken))
+            rates = lr.double().reshape(-1, *[1] * (p.ndim - 1))
+            step.append(Step(each[: count + 1].double(), old, (old - p.detach().double()) / rates))
+        found.append(step)
     return found

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+import geometry.lora
 import geometry.tensor
 import simulate.optimizers.momentum
 import simulate.optimizers.pair_optimizer
 import simulate.optimizers.sketching
+import simulate.optimizers.spectron
 from claims import REGISTRY
+from claims.lora_muon.steps_written_out import IN_FLOAT32
 from claims.measuring.written_out import DRAWN_ANEW, WRITTEN_OUT
 from claims.registry import Setting
 from geometry.gauge import Pair
@@ -100,6 +103,26 @@ def no_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LoRAMuon, "updated", still)
 
 
+def a_longer_step_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    direction = geometry.lora.split_direction_by_gram
+
+    def longer(*factors: Tensor, **options: Any) -> Pair:
+        D_B, D_A = direction(*factors, **options)
+        return 1.01 * D_B, 1.01 * D_A
+
+    everywhere(monkeypatch, direction, longer)
+
+
+def a_length_without_the_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    norm = simulate.optimizers.spectron._norm
+
+    def less(*given: Any) -> tuple[Tensor, Tensor]:
+        size, direction = norm(*given)
+        return size - 0.5, direction
+
+    everywhere(monkeypatch, norm, less)
+
+
 @pytest.mark.parametrize(
     ("identifier", "sizes", "broken", "missed"),
     [
@@ -113,6 +136,15 @@ def no_step(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tensorion.convergence", ON_TENSORS, one_unfolding_for_all, WRITTEN_OUT),
         ("lora-muon.lr-transfer-rescaling", SMALL["lora-muon.lr-transfer-rescaling"], no_step,
          RESCALED),
+        ("lora-muon.lr-transfer-rescaling", SMALL["lora-muon.lr-transfer-rescaling"],
+         no_momentum_of_pairs, WRITTEN_OUT),
+        ("lora-muon.lr-transfer-rescaling", SMALL["lora-muon.lr-transfer-rescaling"],
+         a_longer_step_in_float32, IN_FLOAT32),
+        ("lora-muon.lr-transfer-rank", ON_TEXT, no_momentum, WRITTEN_OUT),
+        ("lora-muon.rank-2-proxy", ON_TEXT, no_momentum_of_pairs, WRITTEN_OUT),
+        ("lora-muon.lr-transfer-width-depth", ON_TEXT, no_first_moment_of_adam, WRITTEN_OUT),
+        ("lora-muon.best-rate-rescaling", ON_TEXT, a_length_without_the_one, WRITTEN_OUT),
+        ("lora-muon.rank-32-beats-dense", ON_TEXT, a_longer_step_in_float32, IN_FLOAT32),
     ],
 )  # fmt: skip
 def test_what_is_broken_is_seen(
