@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -135,6 +136,8 @@ def _runs(
     nu, admitted = _condition(path, Y, own)
     # A run that breaks down is not to be left out with what the condition does not admit.
     shown = increases[admitted | increases.isnan()] if conditional else increases
+    # Where nothing is admitted nothing has been seen.
+    most = float(shown.max()) if shown.numel() else math.nan
     up = increases > ROUNDING
     runs = up.any(0).sum(-1).tolist()
     counts = ", ".join(f"{count} at {rate:g}" for count, rate in zip(runs, rates, strict=True))
@@ -144,8 +147,7 @@ def _runs(
     return Evidence(
         (
             Measurement(
-                "largest increase over f at the start, admitted steps",
-                float(shown.max()), "<=", ROUNDING,
+                "largest increase over f at the start, admitted steps", most, "<=", ROUNDING,
             ),
         ),
         {

@@ -22,7 +22,7 @@ from claims.tensorion.tensors import (
 from geometry.tensor import offline_unfolding, online_unfolding
 from geometry.unfolding import fold, mode_products
 
-BOUND = "N*(G) / ||G_tau*||_* over sqrt(r*), largest"
+BOUND = "N*(G) / ||G_tau*||_* over sqrt(r*), largest, off 1"
 USUAL = "||G_tau*||_* over that of the usual flattening, Gaussian, mean"
 LOSS = "N*(G) / ||G_tau*||_* - 1, Gaussian, mean"
 TUCKER = "N*(G) / ||G_tau*||_*, Tucker rank 4, mean"
@@ -63,7 +63,8 @@ def _between(setting: Setting, kernel: Sequence[int], stem: Sequence[int]) -> Ev
         shares.append(extreme / root_of_extreme)
     return Evidence(
         (
-            Measurement(BOUND, float(torch.cat(shares).max()), "<=", 1 + 1e-12),
+            # No choice goes beyond 1, so that it is attained is what can be wrong.
+            Measurement(BOUND, abs(float(torch.cat(shares).max()) - 1), "<=", 1e-12),
             Measurement(LOSS, float(loss.mean()) - 1, "<=", 0.0014),
             Measurement(USUAL, float(usual.mean()), "within", _near(1.175)),
             Measurement(TUCKER, float(tucker.mean()), "within", _near(1.58)),
@@ -132,8 +133,8 @@ CLAIMS = (
         reference=f"{RECONSTRUCTED}; the ablation of online and offline, whose numbers are ours",
         source="derived",
         setup="as stated, Gaussian core in Haar bases; the bound also where it is attained",
-        criterion="the bound to round-off; factors, means over the seeds, to 5 %; the loss on "
-        "Gaussian gradients as a mean as well, single ones lose more",
+        criterion="the bound, and that it is attained, to round-off; factors, means over the "
+        "seeds, to 5 %; the loss on Gaussian gradients as a mean as well, single ones lose more",
         check=check_between,
         devices=DEVICES,
         controls={"matrices": control_matrix},

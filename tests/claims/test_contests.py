@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +26,8 @@ from tests.claims.riemannlora.test_finetune import TINY as FINE_TUNED
 from tests.claims.tensorion.test_convergence import TINY as ON_TENSORS
 from tests.claims.test_learning_rates import TINY as ON_TEXT
 from tests.claims.test_small_sizes import SMALL
-from tests.claims.test_wrong_code import everywhere
+from tests.claims.test_wrong_code import Broken, everywhere
 
-Broken = Callable[[pytest.MonkeyPatch], None]
 RESCALED = "nats gained over layers that stay as they begin, least"
 SPECTRUM = {
     "seeds": 2, "tokens": 2_000, "length": 8, "width": 8, "depth": 1, "batch": 2, "pretraining": 3,

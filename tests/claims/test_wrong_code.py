@@ -40,6 +40,7 @@ from simulate.schedules import tail_index_rates
 from tests.claims.test_small_sizes import SMALL
 
 Wrong = Callable[..., Any]
+Broken = Callable[[pytest.MonkeyPatch], None]
 ROOMS = ("geometry", "simulate", "claims")
 
 
@@ -328,6 +329,10 @@ def everywhere(monkeypatch: pytest.MonkeyPatch, original: object, wrong: object)
     for method, value in polar._EXACT.items():
         if value is original:
             monkeypatch.setitem(polar._EXACT, method, wrong)
+
+
+def in_place_of(original: object, wrong: object) -> Broken:
+    return lambda monkeypatch: everywhere(monkeypatch, original, wrong)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -31,14 +31,10 @@ from simulate.optimizers import FactorMuon, LoRAMuon, Spectron
 from simulate.optimizers.orthogonalizing import factors_moved
 from simulate.optimizers.pair_optimizer import Batch, averaged, rate
 from simulate.optimizers.spectron import _norm
-from tests.claims.test_contests import Broken, no_first_moment_of_adam, no_momentum
-from tests.claims.test_wrong_code import everywhere
+from tests.claims.test_contests import no_first_moment_of_adam, no_momentum
+from tests.claims.test_wrong_code import Broken, in_place_of
 
 OF_PAIRS = (LORA_MUON, EXACT_LORA_MUON, FACTOR_MUON, SPECTRON)
-
-
-def in_place_of(original: object, wrong: object) -> Broken:
-    return lambda monkeypatch: everywhere(monkeypatch, original, wrong)
 
 
 def with_option(optimizer: Any, name: str, other: Any) -> Broken:
