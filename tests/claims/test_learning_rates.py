@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from claims.measuring.study import Study, not_here
 from claims.registry import Evidence, Means, Setting, Verdict
 from claims.running.one import run_claim
 from simulate.cells import Line
+from simulate.optimizers import LowRankMuon
 from simulate.sweep import Curve
 
 TRAINED = (
@@ -35,28 +36,39 @@ TINY: dict[str, Any] = {
 RATES = 10.0 ** np.arange(-2.5, 0.5, 0.25)
 
 
-def tiny(identifier: str) -> Setting:
+def tiny(identifier: str, **sizes: Any) -> Setting:
     claim = REGISTRY[identifier]
-    return replace(claim, tiers={"full": TINY}).setting("full", 0)
+    return replace(claim, tiers={"full": TINY | sizes}).setting("full", 0)
 
 
 def planted(
-    monkeypatch: pytest.MonkeyPatch, best: dict[int | None, float], rank_2: float = 0.0
+    monkeypatch: pytest.MonkeyPatch,
+    best: Mapping[int | None, float] | Callable[[Line], float],
+    extra: Callable[[Line], float] = lambda _: 0.0,
 ) -> None:
-    """Sweeps whose curves are parabolas, with the best rates by rank."""
+    """Sweeps whose curves are parabolas, with the best rates by rank or by line, and a loss that
+    some have beside."""
 
     def curves(study: Study, lines: Sequence[Line]) -> list[Curve]:
         made = []
         for line in lines:
             rank = line.architecture.rank
-            curve = (np.log10(RATES / best[rank])) ** 2
+            lowest = best(line) if callable(best) else best[rank]
+            curve = (np.log10(RATES / lowest)) ** 2
             seeds = 1e-3 * np.random.default_rng(rank or 0).standard_normal((len(RATES), 6))
-            extra = rank_2 if rank == 2 else 0.0
-            losses = 1.0 + extra + curve[:, None] + seeds
+            losses = 1.0 + extra(line) + curve[:, None] + seeds
             made.append(Curve(line, RATES, losses, np.full(losses.shape, -1), 0.0))
         return made
 
     monkeypatch.setattr(Study, "curves", curves)
+
+
+def at_rank_2(loss: float) -> Callable[[Line], float]:
+    return lambda line: loss if line.architecture.rank == 2 else 0.0
+
+
+def of_low_rank_muon(loss: float) -> Callable[[Line], float]:
+    return lambda line: loss if line.contestant.make is LowRankMuon else 0.0
 
 
 def largest(evidence: Evidence) -> float:
@@ -82,6 +94,52 @@ def test_a_rate_that_transfers_holds_and_one_that_moves_does_not(
     )
 
 
+def missed(identifier: str) -> list[str]:
+    # So wide that no two sketches have one and the same column by chance.
+    evidence = REGISTRY[identifier].check(tiny(identifier, width=32))
+    return [m.name for m in evidence.measurements if not m.holds]
+
+
+@pytest.mark.parametrize("identifier", TRAINED)
+def test_best_rates_at_an_edge_are_not_known(
+    identifier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    better = at_rank_2(-0.05) if "beats-dense" in identifier else of_low_rank_muon(0.05)
+    planted(monkeypatch, lambda _: 0.1, better)
+    assert missed(identifier) == []
+    # The same for all, at the least rate that was tried.
+    planted(monkeypatch, lambda _: RATES[0] / 1.2, better)
+    assert any(name.startswith("best rates left at an edge") for name in missed(identifier))
+
+
+def test_low_rank_muon_that_is_no_worse_refutes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(monkeypatch, lambda _: 0.1, of_low_rank_muon(-0.05))
+    found = missed("low-rank.pretraining")
+    assert len(found) == 3
+    assert all(name.startswith("excess loss over Muon, lower end") for name in found)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "axis", "told"),
+    [
+        ("lora-muon.lr-transfer-width-depth", "width", "width"),
+        ("lora-muon.best-rate-rescaling", "factor_rescaling", "scale"),
+    ],
+)
+def test_a_rate_in_proportion_to_a_size_is_no_transfer(
+    identifier: str, axis: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    law = f"exponent of the best rate in the {told}, farthest"
+    # A root of it is the weakest law that there is to be told from none.
+    for power, holds in ((0.0, True), (0.2, True), (0.6, False), (-0.6, False)):
+
+        def best(line: Line, power: float = power) -> float:
+            return float(0.1 * getattr(line.architecture, axis) ** power)
+
+        planted(monkeypatch, best)
+        assert (law not in missed(identifier)) is holds, power
+
+
 def test_what_is_recorded_is_what_was_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     planted(monkeypatch, {None: 0.1, 2: 0.13, 4: 0.09})
     arrays = transfer.check_ranks(tiny("lora-muon.lr-transfer-rank")).arrays
@@ -97,14 +155,14 @@ def test_low_rank_against_dense_is_judged_by_the_paired_difference(
 ) -> None:
     setting = tiny("lora-muon.rank-32-beats-dense")
     best: dict[int | None, float] = {None: 0.1, 2: 0.1}
-    planted(monkeypatch, best, rank_2=-0.05)
+    planted(monkeypatch, best, at_rank_2(-0.05))
     evidence = compute_matched.check_operations(setting)
     assert evidence.holds
     assert evidence.arrays["excess"].mean() == pytest.approx(-0.05, abs=2e-3)
     assert evidence.measurements[0].value == pytest.approx(-0.05, abs=4e-3)
     # With the same loss, and a larger one, it does not beat anything.
     for extra in (0.0, 0.05):
-        planted(monkeypatch, best, rank_2=extra)
+        planted(monkeypatch, best, at_rank_2(extra))
         assert not compute_matched.check_operations(setting).holds
 
 
