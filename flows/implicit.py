@@ -121,7 +121,9 @@ class ImplicitStepper:
 
     def _march(self, most: int) -> Attempts | None:
         """SPAN corrections of every lane in one call, and the steps that came to an end."""
-        now, begin = self.now, self.now.y.clone()
+        now = self.now
+        # Nobody asks for states within the first step where only ends are wanted.
+        begin = now.y.clone() if self.inside else now.y
         assert self._iteration is not None
         ended = self._iteration.go(now.tensors(), most)
         if ended is None:
@@ -142,7 +144,7 @@ class ImplicitStepper:
         absent = rows >= ended.made
         states[-1] = now.y
         return Attempts(
-            lanes=torch.arange(len(begin), device=states.device),
+            lanes=torch.arange(len(now.t), device=states.device),
             good=ended.good & ~absent,
             start=torch.where(absent, self.end, ended.start),
             step=ended.step,

@@ -102,11 +102,12 @@ def fill(block: Array, value: Lanes) -> None:
 
 
 @apart
-def fill_identity(block: Array) -> None:
-    """block = I in every lane."""
-    fill(block, every(0.0))
-    for i in range(len(block)):
-        put(block, i, i, every(1.0))
+def fill_identities(pair: Array) -> None:
+    """pair[side] = I in every lane, (2, r, r, WIDTH)."""
+    for side in range(2):
+        fill(pair[side], every(0.0))
+        for i in range(pair.shape[1]):
+            put(pair[side], i, i, every(1.0))
 
 
 @apart

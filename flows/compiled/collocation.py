@@ -17,7 +17,7 @@ from flows.compiled.blocks import (
     apart,
     copy,
     entry,
-    fill_identity,
+    fill_identities,
     load,
     load_numbers,
     load_pairs,
@@ -111,9 +111,8 @@ def fill_steps(
         load(target, first, present, block.target)
         load_numbers(beta, first, present, 1.0, block.beta)
         _load(now, first, present, block)
-        for side in range(2):
-            fill_identity(room.spectral.nearby[side])
-            fill_identity(room.scratch.nearby[side])
+        fill_identities(room.spectral.nearby)
+        fill_identities(room.scratch.nearby)
         for lane in range(present):
             ended.made[first + lane] = 0
         for _ in range(corrections):

@@ -140,8 +140,7 @@ class CompiledIteration:
     A lane's result depends on no other lane and on no position, to the bit.
 
     Args:
-        now: the tensors of ``flows.underway.Underway`` by their names, like those to come.
-        shape: d and r of states (L, 2 d r).
+        lanes, shape: L, d and r of states (L, 2 d r).
         field: target (L, d, d), beta (L,), coefficients of the coupled and of the decoupled
             regulariser, and the smoothing.
         times: that steps have to end at, ascending.
@@ -201,7 +200,7 @@ class CompiledIteration:
         """The steps that came to an end, at most ``most`` of a lane, or None where none did.
 
         Args:
-            now: changed in place.
+            now: the tensors of ``flows.underway.Underway`` by their names; changed in place.
 
         What is returned holds until the next call.
         """

@@ -21,7 +21,7 @@ from flows.compiled.blocks import (
     apart,
     condemned,
     entry,
-    fill_identity,
+    fill_identities,
     lengths,
     load,
     load_numbers,
@@ -265,8 +265,7 @@ def fill_factorisation(
     room, found = room_of(d, r), empty_metric(d, r)
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
-        for side in range(2):
-            fill_identity(room.nearby[side])
+        fill_identities(room.nearby)
         # A lane that is not there has p = 0 and is NaN from the whitening on.
         load_numbers(beta, first, count, 1.0, scale)
         load_numbers(shifts, first, count, 1.0, shift)

@@ -11,7 +11,7 @@ from flows.compiled.blocks import (
     aligned,
     apart,
     entry,
-    fill_identity,
+    fill_identities,
     lengths,
     load,
     load_numbers,
@@ -138,8 +138,7 @@ def fill_spectrum(
     turned, scale = aligned((r, r, WIDTH)), aligned((1, 1, WIDTH))
     for first in range(0, lanes, WIDTH):
         count = min(WIDTH, lanes - first)
-        for side in range(2):
-            fill_identity(found.nearby[side])
+        fill_identities(found.nearby)
         load_numbers(beta, first, count, 1.0, scale)
         load(target, first, count, y)
         load_pairs(states, first, count, pair)
