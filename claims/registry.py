@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -130,6 +130,10 @@ class Evidence:
     @property
     def holds(self) -> bool:
         return all(measurement.holds for measurement in self.measurements)
+
+    def also(self, *measurements: Measurement) -> Evidence:
+        """The same with further measurements."""
+        return replace(self, measurements=(*self.measurements, *measurements))
 
 
 def _nobody(_: float) -> None:

@@ -58,8 +58,7 @@ def check_operations(setting: Setting) -> Evidence:
     are the same as far as both go.
     """
     found = _against_dense(setting, equal_operations=True)
-    held = contestants_written_out([MUON, LORA_MUON])
-    return replace(found, measurements=(*found.measurements, *held))
+    return found.also(*contestants_written_out([MUON, LORA_MUON]))
 
 
 def control_tokens(setting: Setting) -> Evidence:

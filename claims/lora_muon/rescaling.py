@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -136,8 +135,7 @@ def check_rescaling(setting: Setting) -> Evidence:
     gain = still.numpy() - found.arrays["losses"]
     name = "nats gained over layers that stay as they begin, least"
     gained = Measurement(name, float(gain.min()), ">=", SOME)
-    held = contestants_written_out([EXACT_LORA_MUON, SPECTRON])
-    return replace(found, measurements=(*found.measurements, gained, *held))
+    return found.also(gained, *contestants_written_out([EXACT_LORA_MUON, SPECTRON]))
 
 
 def control_spectron(setting: Setting) -> Evidence:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,8 +67,7 @@ def _judged(
 
 def _held(found: Evidence, *contestants: Contestant) -> Evidence:
     """With the steps of all that train, the controls' as well, held to their formulas."""
-    held = contestants_written_out(contestants)
-    return replace(found, measurements=(*found.measurements, *held))
+    return found.also(*contestants_written_out(contestants))
 
 
 def _measurements(

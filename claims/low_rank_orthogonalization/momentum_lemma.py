@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from claims.low_rank_orthogonalization.heavy_tailed_runs import (
@@ -94,7 +92,7 @@ def check(setting: Setting) -> Evidence:
     """
     found = _lemma(setting, tuple(TAILS), None)
     stated = conformity(setting, [METHODS[COLUMNS]])
-    return replace(found, measurements=(*found.measurements, *stated))
+    return found.also(*stated)
 
 
 def control_gaussian(setting: Setting) -> Evidence:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -179,7 +178,7 @@ def check_parity(setting: Setting) -> Evidence:
     written out, and of randomised ones every step has to draw anew.
     """
     found = _contest(setting, [NESTEROV, POLYAK, *RANDOMISED])
-    return replace(found, measurements=(*found.measurements, *_are_what_they_are_called()))
+    return found.also(*_are_what_they_are_called())
 
 
 def _are_what_they_are_called() -> tuple[Measurement, Measurement]:
