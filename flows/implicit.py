@@ -286,7 +286,7 @@ class ImplicitStepper:
 
     def _begin(self, lanes: Tensor) -> None:
         """Set the next step of ``lanes`` and predict its stages."""
-        now, method = self.now, self.method
+        now = self.now
         t = now.t[lanes]
         planned = torch.minimum(now.planned[lanes], RULES.approach * now.arrival[lanes])
         now.planned[lanes] = planned
@@ -296,15 +296,28 @@ class ImplicitStepper:
         cut = planned >= left * (1 - 1e-10)
         h = torch.where(cut, left, planned).clamp_min(torch.finfo(t.dtype).tiny)
         now.h[lanes], now.target[lanes] = h, torch.where(cut, requested, t + h)
-        theta = 1 + method.nodes * (h / now.last_h[lanes])[:, None]
-        last = now.last_Z[:, lanes]
-        onward = torch.einsum("lis,sln->iln", method.basis_at(theta), last) - last[-1]
-        straight = method.nodes[:, None, None] * h[:, None] * now.f[lanes]
-        # Extrapolated far beyond a step, the polynomial says nothing: no component moves much
-        # faster than at speed 1 in a spectral flow.
-        sane = now.has_last[lanes] & (onward.abs().amax((0, 2)) <= 10 * h)
-        now.Z[:, lanes] = torch.where(sane[:, None], onward, straight)
+        now.Z[:, lanes] = self._predicted(lanes, h)
         now.correction[lanes], now.rises[lanes] = 0, 0
+
+    def _predicted(self, lanes: Tensor, h: Tensor) -> Tensor:
+        """Increments of the stages of the next step, (S, P, N), by what the last one was.
+
+        The collocation polynomial goes on where it bends alike at its end and across the step.
+        Where it does not, as after an arrival, only the velocity is sure: each component has the
+        lesser of the two curvatures.
+        """
+        now = self.now
+        last, ratio = now.last_Z[:, lanes], h / now.last_h[lanes]
+        slope = now.last_h[lanes, None] * now.f[lanes]
+        at_end = torch.einsum("s,sln->ln", self.method.bend, last)
+        whole = slope - last[-1]
+        twist = at_end - whole
+        largest = torch.maximum(at_end.abs(), whole.abs()).amax(1)
+        smooth = (ratio * twist.abs().amax(1) <= RULES.smooth * largest) & now.has_last[lanes]
+        bend = at_end.where(smooth[:, None], _lesser(at_end, whole))
+        twist = twist.where(smooth[:, None], 0.0)
+        x = (self.method.nodes[:, None] * ratio)[:, :, None]
+        return x * (slope + x * (bend + x * twist))
 
     def _first_step(self) -> Tensor:
         """The state may change by a hundredth of its size, or of the tolerance's root."""
@@ -342,6 +355,11 @@ class ImplicitStepper:
 def _mix(matrix: Tensor, stages: Tensor) -> Tensor:
     """sum_j matrix_ij stages_j of stages (s, L, N)."""
     return (matrix @ stages.flatten(1)).view(stages.shape)
+
+
+def _lesser(a: Tensor, b: Tensor) -> Tensor:
+    """Of two numbers of the same sign the one nearer to zero, else zero."""
+    return torch.where(a.abs() < b.abs(), a, b).where(a * b > 0, 0.0)
 
 
 def _in_order(singular_values: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ class Radau:
             start, minus the method: h start_weight f_0 + error Z estimates the local error.
         powers, coefficients: (s,) and (s, s), of the Lagrange polynomials of the stages, which are
             0 at the start: polynomial j is the sum over k of coefficients_kj theta^powers_k.
+        bend: (s,), half their second derivatives at the end.
     """
 
     nodes: Tensor
@@ -47,6 +48,7 @@ class Radau:
     error: Tensor
     powers: Tensor
     coefficients: Tensor
+    bend: Tensor
 
     @property
     def stages(self) -> int:
@@ -90,6 +92,7 @@ def _derive(stages: int) -> Radau:
     start_weight = 1 / real
     moments = 1 / powers - start_weight * (powers == 1)
     quadrature = np.linalg.solve(vandermonde.T, moments)
+    coefficients = np.linalg.inv(nodes[:, None] ** powers)
     return Radau(
         nodes=torch.from_numpy(nodes),
         matrix=torch.from_numpy(matrix),
@@ -100,7 +103,8 @@ def _derive(stages: int) -> Radau:
         start_weight=start_weight,
         error=torch.from_numpy((quadrature - matrix[-1]) @ inverse),
         powers=torch.from_numpy(powers.astype(np.float64)),
-        coefficients=torch.from_numpy(np.linalg.inv(nodes[:, None] ** powers)),
+        coefficients=torch.from_numpy(coefficients),
+        bend=torch.from_numpy(powers * (powers - 1) / 2 @ coefficients),
     )
 
 

@@ -22,6 +22,8 @@ class Rules(NamedTuple):
         open: a mode may be solved by itself where its metric exceeds ``open`` beta.
         trusted: and where its singular value is to change by less than this share of the metric.
         nearly: rows that turn by less than this within a step are had to second order.
+        smooth: the last step's polynomial is gone on with where its third-order terms at the end
+            of the next one are below this share of those of second order.
     """
 
     corrections: int = 10
@@ -33,11 +35,12 @@ class Rules(NamedTuple):
     slowest: float = 0.1
     fastest: float = 8.0
     after_failure: float = 0.3
-    approach: float = 0.5
+    approach: float = 0.6
     close: float = 10.0
     open: float = 1.1
     trusted: float = 0.2
     nearly: float = 0.5
+    smooth: float = 0.3
 
 
 RULES = Rules()

@@ -23,6 +23,7 @@ from flows.compiled.blocks import (
     load_pairs,
     maker,
     store_pairs,
+    within,
 )
 from flows.compiled.correction import Collocation, FlowOf, Room, correct, overall, room_of, take
 from flows.compiled.lanes import WIDTH, Lanes, at, every, larger, magnitude, put, where
@@ -39,6 +40,7 @@ from flows.compiled.step_control import (
     BEFORE,
     ERROR,
     GOOD,
+    LAST,
     LENGTH,
     NOTES,
     OVER,
@@ -67,7 +69,6 @@ class Block(NamedTuple):
     filtering: Metric
     target: Array
     beta: Array
-    basis: Array
     notes: Array
     ordered: Array
 
@@ -129,8 +130,8 @@ def fill_steps(
                 _write_down(now, ended, first, present, block)
                 s, ordered = room.spectral.s, block.ordered
                 look_ahead(now, rules, s, block.beta, first, present, block.notes, ordered)
-                plan(now, rules, method, times, first, present, block.notes, block.basis)
-                _predict(block, method, room.moved)
+                plan(now, rules, times, first, present, block.notes)
+                _predict(block, method, rules.smooth, room.moved)
         _store(block, first, present, now)
     return True
 
@@ -145,7 +146,6 @@ def _empty_block(d: int, r: int) -> Block:
         empty_metric(d, r),
         aligned((d, d, WIDTH)),
         aligned((1, 1, WIDTH)),
-        np.zeros((STAGES, STAGES, WIDTH)),
         np.zeros((NOTES, 1, WIDTH)),
         np.zeros(2 * r),
     )
@@ -253,24 +253,34 @@ def _take_out(block: Array, lane: int, out: Array) -> None:
 
 
 @apart
-def _predict(block: Block, method: Collocation, onward: Array) -> None:
-    """The stages of the next step, in lanes where one begins; ``onward`` is scratch."""
+def _predict(block: Block, method: Collocation, smooth: float, scratch: Array) -> None:
+    """The stages of the next step, in lanes where one begins."""
     _, _, d, r, _ = block.Z.shape
     N = 2 * d * r
-    over, h = at(block.notes, OVER, 0) > 0.0, at(block.notes, LENGTH, 0)
-    last, ahead = block.last_Z.reshape(STAGES, N, WIDTH), onward.reshape(STAGES, N, WIDTH)
-    Z, f = block.Z.reshape(STAGES, N, WIDTH), block.f.reshape(1, N, WIDTH)
-    furthest = every(0.0)
-    for i in range(STAGES):
-        for n in range(N):
-            total = 0.0 - at(last, STAGES - 1, n)
-            for s in range(STAGES):
-                total += at(block.basis, i, s) * at(last, s, n)
-            put(ahead, i, n, total)
-            furthest = larger(furthest, magnitude(total))
-    is_sane = (at(block.notes, BEFORE, 0) > 0.0) & (furthest <= 10.0 * h)
-    for i in range(STAGES):
-        for n in range(N):
-            straight = method.nodes[i] * h * at(f, 0, n)
-            begun = where(is_sane, at(ahead, i, n), straight)
-            put(Z, i, n, where(over, begun, at(Z, i, n)))
+    Z, last = block.Z.reshape(STAGES, N, WIDTH), block.last_Z.reshape(STAGES, N, WIDTH)
+    f, bends = block.f.reshape(1, N, WIDTH), scratch.reshape(STAGES, N, WIDTH)
+    last_h, largest, twisted = at(block.notes, LAST, 0), every(0.0), every(0.0)
+    ratio = at(block.notes, LENGTH, 0) / last_h
+    for n in range(N):
+        at_end, whole = every(0.0), last_h * at(f, 0, n) - at(last, STAGES - 1, n)
+        for s in range(STAGES):
+            at_end += method.bend[s] * at(last, s, n)
+        put(bends, 0, n, at_end)
+        put(bends, 1, n, whole)
+        largest = larger(largest, larger(magnitude(at_end), magnitude(whole)))
+        twisted = larger(twisted, magnitude(at_end - whole))
+    is_smooth = (ratio * twisted <= smooth * largest) & (at(block.notes, BEFORE, 0) > 0.0)
+    over = at(block.notes, OVER, 0) > 0.0
+    for n in range(N):
+        slope, at_end, whole = last_h * at(f, 0, n), at(bends, 0, n), at(bends, 1, n)
+        bend = where(is_smooth, at_end, _lesser(at_end, whole))
+        twist = where(is_smooth, at_end - whole, 0.0)
+        for i in range(STAGES):
+            x = method.nodes[i] * ratio
+            put(Z, i, n, where(over, x * (slope + x * (bend + x * twist)), at(Z, i, n)))
+
+
+@within
+def _lesser(a: Lanes, b: Lanes) -> Lanes:
+    """Of two numbers of the same sign the one nearer to zero, else zero."""
+    return where(a * b > 0.0, where(magnitude(a) < magnitude(b), a, b), 0.0)

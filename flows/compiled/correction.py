@@ -25,7 +25,7 @@ class Collocation(NamedTuple):
     lower_inverse: Array
     nodes: Array
     error: Array
-    coefficients: Array
+    bend: Array
     real: float
     start_weight: float
 

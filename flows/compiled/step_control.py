@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from flows.compiled.blocks import Array, apart
-from flows.compiled.correction import Collocation
 from flows.compiled.lanes import WIDTH
 from flows.rules import STAGES, Rules
 from flows.underway import UNKNOWN
@@ -21,9 +20,9 @@ SMALLEST_STEP: Final = 2.0**-1022
 
 # Rows of what a block notes of its lanes: the length of the step; whether the lane is at work; the
 # size of the correction; whether the step is over, and good; its error; whether there was a step
-# before.
-LENGTH, WORKING, SIZE, OVER, GOOD, ERROR, BEFORE = range(7)
-NOTES: Final = 7
+# before, and its length.
+LENGTH, WORKING, SIZE, OVER, GOOD, ERROR, BEFORE, LAST = range(8)
+NOTES: Final = 8
 
 
 class Underway(NamedTuple):
@@ -203,21 +202,8 @@ def look_ahead(
 
 
 @apart
-def plan(
-    now: Underway,
-    rules: Rules,
-    method: Collocation,
-    times: Array,
-    first: int,
-    present: int,
-    notes: Array,
-    basis: Array,
-) -> None:
-    """The length of the next step, and by what of the last its stages are predicted, in ``basis``.
-
-    Args:
-        times: that steps have to end at, ascending. basis: (S, S, WIDTH), filled in these lanes.
-    """
+def plan(now: Underway, rules: Rules, times: Array, first: int, present: int, notes: Array) -> None:
+    """The length of the next step; ``times``, ascending, are those that steps have to end at."""
     for lane in range(present):
         if notes[OVER, 0, lane] == 0.0:
             continue
@@ -232,11 +218,4 @@ def plan(
         now.correction[n], now.rises[n] = 0, 0
         notes[LENGTH, 0, lane] = h
         notes[BEFORE, 0, lane] = 1.0 if now.has_last[n] else 0.0
-        for i in range(STAGES):
-            theta = 1.0 + method.nodes[i] * (h / now.last_h[n])
-            for s in range(STAGES):
-                value, power = 0.0, theta
-                for k in range(STAGES):
-                    value += power * method.coefficients[k, s]
-                    power *= theta
-                basis[i, s, lane] = value
+        notes[LAST, 0, lane] = now.last_h[n]

@@ -45,16 +45,16 @@ def shake(now: Underway, seed: int) -> None:
         return 10 ** (low + (high - low) * drawn)
 
     now.has_last, now.contraction = one_of(0, 1, 1).bool(), spread(-2, 0.3)
-    now.rises, now.rejections = one_of(0, 1).long(), one_of(0, 1, 2).long()
+    now.rises, now.rejections = one_of(0, 0, 0, 1).long(), one_of(0, 1, 2).long()
     now.correction = one_of(0, 1, 5, RULES.corrections - 1).long()
     # Some steps are long for their metric.
     now.h = torch.where(one_of(0, 0, 1).bool(), now.h * spread(0.5, 1.5), now.h)
     now.target = now.t + now.h
-    # From a step a thousandth as long the stages are predicted far beyond what is sane.
+    # The last step may be longer, or a thousandth as long.
     now.last_h, now.last_error = now.h * spread(-3, 1), spread(-2, 0)
-    now.planned, now.size = now.h * spread(0, 1), now.size * spread(-2, 2)
+    now.planned, now.size = now.h * spread(0, 1), now.size * spread(-1, 2)
     now.arrival = torch.where(one_of(0, 1).bool(), now.h * spread(-1, 2), torch.inf)
-    now.slack = spread(0, 1.5)
+    now.slack = spread(0.5, 2)
     # Modes that are close, and ones that a long way is left of.
     now.singular_values = now.singular_values * spread(0, 1)[:, None]
 
