@@ -101,8 +101,8 @@ def run(
         typer.Option(
             "--jobs",
             metavar="N",
-            help="Claims at once, at most one a core.  [default: number of cores, of GPUs on cuda, "
-            "of a cluster's threads]",
+            help="Claims at once, at most one a core.  [default: number of cores that may be used, "
+            "of GPUs on cuda, of a cluster's threads]",
         ),
     ] = None,
     scheduler: Annotated[

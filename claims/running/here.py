@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import cast
+
+import joblib
 
 from claims.registry import Claim
 from claims.results import Outcome
@@ -99,8 +100,8 @@ def on_this_machine(
 
 
 def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many this process may use, by its affinity and by the quota of its container."""
+    return cast(int, joblib.cpu_count())
 
 
 def _freest(lanes: Collection[Lane], gpus: int) -> int | None:
