@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
+from numba import config as _config
 from numba import njit
+from numba.core.compiler_lock import global_compiler_lock
 from numpy.typing import NDArray
 
 from flows.compiled import alignment
@@ -29,6 +32,13 @@ Array = NDArray[np.float64]
 # out is part of the signature.
 _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 BLOCKS: Final = zlib.crc32(b"".join(path.read_bytes() for path in _SOURCES))
+
+# numba's level of optimisation. Its own, 3, takes half as long again and makes no kernel faster:
+# what matters is vectors already, and inlined by force.
+LEVEL: Final = 1
+
+# To the type checker what is inside is not what is set at run time.
+config: Any = _config
 
 # Squared norms up to here can be squared again without overflow. Beyond it a lane is NaN.
 LARGEST: Final = 1e140
@@ -46,8 +56,26 @@ maker = _inner()
 # Inlined by force: for what is called in an inner loop.
 within = _inner(_nrt=False, forceinline=True)
 aligned = _plain()(alignment.aligned)
-# The outermost functions.
-entry = _plain(cache=True, nogil=True)
+
+
+def entry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile an outermost function, and with it what it calls, at LEVEL.
+
+    numba has one level for all code: it is set while the compiler is ours, and put back.
+    """
+    kernel: Any = _plain(cache=True, nogil=True)(function)
+    compiled = kernel.compile
+
+    def compile_lightly(signature: Any) -> Any:
+        with global_compiler_lock:
+            others, config.OPT = config.OPT, type(config.OPT)(LEVEL)
+            try:
+                return compiled(signature)
+            finally:
+                config.OPT = others
+
+    kernel.compile = compile_lightly
+    return cast(Callable[..., Any], kernel)
 
 
 @apart
