@@ -304,7 +304,8 @@ CLAIMS = (
         criterion=CRITERION,
         check=check_proxy,
         controls={"Muon on each factor, c = 9": control_proxy},
-        tiers=SIZES,
+        # With six the interval's end is at the bound: .77 and .99 of it on two machines.
+        tiers={**SIZES, "full": {**SIZES["full"], "seeds": 12}},
         skip=not_here,
         devices=DEVICES,
         dtypes=TRAINS_IN,

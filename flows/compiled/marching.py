@@ -185,7 +185,7 @@ class CompiledIteration:
             self._kernel.Collocation(
                 *(
                     array_of(name, getattr(method, name), tuple(getattr(method, name).shape))
-                    for name in self._kernel.Collocation._fields[:-2]
+                    for name in ("inverse", "lower_inverse", "nodes", "error", "bend")
                 ),
                 method.real,
                 method.start_weight,
