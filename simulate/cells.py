@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from geometry.errors import require_between, require_positive_int
 from simulate.checkpoint import read_checkpoint, write_checkpoint
-from simulate.fingerprint import fingerprint, name_of
+from simulate.fingerprint import file_digest, fingerprint, name_of
 from simulate.schedules import linear_decay
 from simulate.tasks.architecture import Architecture
 from simulate.tasks.corpus import Corpus
@@ -54,9 +54,18 @@ class Contestant:
         return self.make(parameters, lr=rates, **drawing, **self.options)
 
     def described(self) -> dict[str, Any]:
-        """All but the name, as plain values: what results hang on."""
+        """All but the name, as plain values: what results hang on.
+
+        Raises:
+            ValueError: a ``make`` that is no class or function of a file.
+        """
+        try:
+            file = file_digest(self.make)
+        except ValueError as error:
+            raise ValueError(f"results of {self.name!r} cannot be kept: {error}") from error
         return {
             "contestant": f"{self.make.__module__}.{self.make.__qualname__}",
+            "file": file,
             "options": {name: repr(value) for name, value in sorted(self.options.items())},
             "draws": self.draws,
         }

@@ -258,6 +258,7 @@ def tune_classifiers(
 
     Raises:
         CheckpointError: a damaged file in the store, named.
+        ValueError: with a store, a contestant whose ``make`` is no class or function of a file.
         What ``train_classifiers`` raises.
     """
     tuning, found = Tuning(protocol), dict[float, Scores]()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +32,28 @@ def source_digest(rooms: Iterable[str]) -> str:
         for path in sorted((root / room).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def file_digest(make: Callable[..., Any]) -> str | None:
+    """SHA-256 of the file that a class or function is in; None where the fingerprint has it.
+
+    What that file imports is not looked at.
+
+    Raises:
+        ValueError: a lambda, a function within another, anything else that its module does not
+            have by its name, or a module without a file: the name would not stand for it.
+    """
+    name = getattr(make, "__qualname__", None)
+    module = sys.modules.get(getattr(make, "__module__", None) or "")
+    file = getattr(module, "__file__", None)
+    if name is None or file is None or getattr(module, name, None) is not make:
+        raise ValueError(
+            f"a class or function that a file has by its name is expected, got {make!r}; put it "
+            "into a module, and what it closes over into its arguments"
+        )
+    if make.__module__.split(".")[0] in ROOMS:
+        return None
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def name_of(made_by: Mapping[str, Any]) -> str:

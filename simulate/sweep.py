@@ -139,7 +139,8 @@ def sweep(
         Curves in the order of the lines.
 
     Raises:
-        ValueError: no lines or seeds.
+        ValueError: no lines or seeds; with a store, a contestant whose ``make`` is no class or
+            function of a file.
         CheckpointError: a damaged file in the store, named.
         What a cell raises; cells finished before it are in the store.
     """

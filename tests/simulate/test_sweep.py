@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +183,40 @@ def test_what_a_cell_hangs_on_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("simulate.cells.fingerprint", lambda: "other code")
     changed.append(cell_made_by(cell, shared))
     assert all(other != made_by for other in changed)
+
+
+def test_an_optimiser_of_ones_own_is_known_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "an_optimizer_of_ones_own.py"
+    names = []
+    for factor in (1, 100):
+        file.write_text(
+            "from simulate.optimizers import LoRAMuon\n"
+            f"def scaled(pairs, lr): return LoRAMuon(pairs, lr={factor} * lr)\n",
+            encoding="utf-8",
+        )
+        sys.modules.pop(file.stem, None)
+        own = Contestant("mine", importlib.import_module(file.stem).scaled)
+        names.append(
+            cell_made_by(Cell(replace(four_lines()[0], contestant=own), (0.1,), SEEDS), recipe())
+        )
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda pairs, lr: LoRAMuon(pairs, lr=lr), partial(LoRAMuon, momentum=0.9)]
+)
+def test_what_no_name_stands_for_is_kept_in_no_folder(
+    tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = counted(monkeypatch)
+    own = lines([Contestant("mine", make)], architecture("LoRAMuon"), 3)
+    with pytest.raises(ValueError, match="results of 'mine' cannot be kept: a class or function"):
+        sweep(own, recipe(), PROTOCOL, SEEDS, store=tmp_path)
+    assert ran == []
+    assert len(sweep(own, recipe(), replace(PROTOCOL, extensions=0), SEEDS)) == 1
 
 
 def test_runs_that_diverge_are_told_and_the_grid_goes_below() -> None:
