@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -26,3 +28,27 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
         part.unlink(missing_ok=True)
         raise
     return path
+
+
+def require_writable(folder: Path) -> None:
+    """Find out whether a folder takes files, before the work that they are to keep.
+
+    The folder may be missing still; nothing is left behind.
+
+    Raises:
+        OSError: it does not, with its name.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        told = f"{str(folder)!r} cannot be written: {error.strerror}"
+        raise OSError(error.errno, told) from error
+
+
+def require_writable_file(file: Path) -> None:
+    """As ``require_writable``, for one file: its folder takes files, and it is no folder itself."""
+    if file.is_dir():
+        raise OSError(errno.EISDIR, f"{str(file)!r} cannot be written: {os.strerror(errno.EISDIR)}")
+    require_writable(file.parent)

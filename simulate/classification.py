@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geometry.errors import require_nonnegative, require_positive_int
+from simulate.atomic import require_writable
 from simulate.cells import Contestant
 from simulate.checkpoint import read_checkpoint, write_checkpoint
 from simulate.fingerprint import fingerprint, name_of
@@ -257,10 +258,13 @@ def tune_classifiers(
             can be foreseen.
 
     Raises:
+        OSError: a store that cannot be written, before anything is trained.
         CheckpointError: a damaged file in the store, named.
         ValueError: with a store, a contestant whose ``make`` is no class or function of a file.
         What ``train_classifiers`` raises.
     """
+    if store is not None:
+        require_writable(store)
     tuning, found = Tuning(protocol), dict[float, Scores]()
     while rates := tuning.next_rates():
         for rate in rates:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from simulate.atomic import require_writable
 from simulate.best_rate import Array, BestRate, best_rate
 from simulate.cells import (
     Cell,
@@ -141,6 +142,7 @@ def sweep(
     Raises:
         ValueError: no lines or seeds; with a store, a contestant whose ``make`` is no class or
             function of a file.
+        OSError: a store that cannot be written, before anything is trained.
         CheckpointError: a damaged file in the store, named.
         What a cell raises; cells finished before it are in the store.
     """
@@ -148,6 +150,8 @@ def sweep(
     if not lines or not numbers:
         raise ValueError(f"lines and seeds are expected, got {len(lines)} and {len(numbers)}")
     folder = None if store is None else Path(store)
+    if folder is not None:
+        require_writable(folder)
     work = _InTurn(recipe) if executor is None else _Mapped(recipe, executor)
     return _Sweep(lines, recipe, protocol, numbers, folder, progress).run(work)
 

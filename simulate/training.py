@@ -15,6 +15,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from geometry.errors import require_nonnegative, require_positive, require_positive_int
+from simulate.atomic import require_writable_file
 from simulate.checkpoint import read_checkpoint, write_checkpoint
 from simulate.optimizers.failed_step import NOT_FINITE
 from simulate.optimizers.member_adamw import MemberAdamW
@@ -148,9 +149,14 @@ class EnsembleTraining:
             validate_at: numbers of steps after which members are evaluated, 0 and ``steps`` too.
             progress: called with the record after every step.
             checkpoint: a file to write every ``checkpoint_every`` steps, and at the end.
+
+        Raises:
+            OSError: a checkpoint that cannot be written, before the first step.
         """
         require_nonnegative("steps", steps)
         require_positive_int("checkpoint_every", checkpoint_every)
+        if checkpoint is not None:
+            require_writable_file(Path(checkpoint))
         saved_at = -1
         while True:
             begun = time.perf_counter()

@@ -6,7 +6,6 @@ Nothing heavy is imported, so that it is told at once.
 from __future__ import annotations
 
 import difflib
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+
+from simulate import atomic
 
 
 def refuse(message: str, option: str | None) -> NoReturn:
@@ -52,12 +53,10 @@ def require_known(kind: str, given: str, known: Sequence[str]) -> None:
 
 def require_writable(out: Path) -> None:
     """Find out before anything runs, and without leaving a folder behind."""
-    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
+        atomic.require_writable(out)
     except OSError as error:
-        refuse(f"{str(out)!r} cannot be written: {error.strerror}", "--out")
+        refuse(str(error.strerror), "--out")
 
 
 def is_default(context: typer.Context, name: str) -> bool:

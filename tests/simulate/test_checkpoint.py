@@ -138,3 +138,14 @@ def test_a_run_that_has_begun_takes_up_no_other(tmp_path: Path) -> None:
     run.run(1, checkpoint=path)
     with pytest.raises(ValueError, match="a run that has not begun is expected, got step 1"):
         run.load(path)
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no folder", encoding="utf-8")
+    run = training("Muon", [(0.1, 0)])
+    for file in (tmp_path, tmp_path / "text" / "c.pt", tmp_path / "text" / "runs" / "c.pt"):
+        with pytest.raises(OSError, match=r"cannot be written: (Is|Not) a directory"):
+            run.run(2, checkpoint=file)
+    assert run.step == 0
+    run.run(1, checkpoint=tmp_path / "new" / "c.pt")
+    assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["new"]

@@ -28,6 +28,16 @@ LOW_RANK = Contestant(
 )
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classification, "train_classifiers", None)
+    file = tmp_path / "text"
+    file.write_text("no folder", encoding="utf-8")
+    with pytest.raises(OSError, match="text' cannot be written: Not a directory"):
+        tune_classifiers(STUDY, MUON, Protocol((0.03, 0.1, 0.3)), (1, 2), store=file)
+
+
 @pytest.mark.parametrize("contestant", [MUON, LOW_RANK])
 def test_members_train_as_if_alone(contestant: Contestant) -> None:
     together = train_classifiers(STUDY, contestant, [0.1, 0.1, 0.3], [1, 2, 1])

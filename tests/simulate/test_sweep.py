@@ -219,6 +219,17 @@ def test_what_no_name_stands_for_is_kept_in_no_folder(
     assert len(sweep(own, recipe(), replace(PROTOCOL, extensions=0), SEEDS)) == 1
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, file = counted(monkeypatch), tmp_path / "text"
+    file.write_text("no folder", encoding="utf-8")
+    for store in (file, str(file), file / "cells"):
+        with pytest.raises(OSError, match=r"text.* cannot be written: Not a directory"):
+            sweep(four_lines(), recipe(), PROTOCOL, SEEDS, store=store)
+    assert ran == []
+
+
 def test_runs_that_diverge_are_told_and_the_grid_goes_below() -> None:
     wild = Protocol((1e200, 1e250, 1e300), extensions=1)
     curve = sweep([four_lines(4)[2]], recipe(), wild, SEEDS)[0]
