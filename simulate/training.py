@@ -151,12 +151,15 @@ class EnsembleTraining:
             checkpoint: a file to write every ``checkpoint_every`` steps, and at the end.
 
         Raises:
-            OSError: a checkpoint that cannot be written, before the first step.
+            OSError: a checkpoint that cannot be written.
+            What the schedule raises of a last step that it has no rate for. Both before any step.
         """
         require_nonnegative("steps", steps)
         require_positive_int("checkpoint_every", checkpoint_every)
         if checkpoint is not None:
             require_writable_file(Path(checkpoint))
+        if self.step < steps:
+            self._schedule(steps - 1)
         saved_at = -1
         while True:
             begun = time.perf_counter()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from simulate.optimizers import LoRARite, MemberAdamW
-from simulate.schedules import linear_decay
+from simulate.schedules import cosine_decay, linear_decay
 from simulate.training import EnsembleTraining
 from simulate.training_record import Member, TrainingRecord
 from tests.simulate.runs import OPTIMIZERS, RATES, architecture, corpus, language, training
@@ -248,6 +248,14 @@ def test_rates_follow_the_schedule() -> None:
         found.append([*layers.tolist(), others])
     expected = [[0.1 * x, 0.2 * x, 3e-3 * x] for x in (1, 0.75, 0.5, 0.25)]
     torch.testing.assert_close(torch.tensor(found), torch.tensor(expected))
+
+
+def test_a_schedule_that_ends_too_soon_is_told_before_any_step() -> None:
+    run = training("Muon", [(0.1, 0)], schedule=cosine_decay(4))
+    with pytest.raises(ValueError, match=r"step must lie in \[0, 4\], got 9"):
+        run.run(10)
+    assert (run.step, len(run.record.loss_rows)) == (0, 0)
+    assert run.run(4).losses.shape == (4, 1)
 
 
 def test_what_is_recorded() -> None:
