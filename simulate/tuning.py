@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geometry.errors import require_nonnegative
+from geometry.errors import require_nonnegative_int
 
 Array = NDArray[np.float64]
 
@@ -23,12 +23,13 @@ class Protocol:
     """How rates are tried.
 
     Attributes:
-        rates: the grid that all begin with: three or more, positive, ascending, geometric.
+        rates: the grid that all begin with: three or more, positive, ascending, geometric; any
+            sequence of numbers becomes a tuple.
         extensions: steps that a grid may go on for, at each of its ends.
         refinements: times that a best rate's neighbourhood is halved.
 
     Raises:
-        ValueError: other rates, negative counts.
+        ValueError: other rates, counts that are negative or not whole.
     """
 
     rates: tuple[float, ...]
@@ -44,7 +45,8 @@ class Protocol:
         if not (steps > 0).all() or steps.max() > 1.2 * steps.mean():
             raise ValueError(f"rates: an ascending geometric grid is expected, got {self.rates}")
         for name in ("extensions", "refinements"):
-            require_nonnegative(name, getattr(self, name))
+            require_nonnegative_int(name, getattr(self, name))
+        object.__setattr__(self, "rates", tuple(grid.tolist()))
 
     @property
     def ratio(self) -> float:

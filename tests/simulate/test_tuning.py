@@ -92,6 +92,19 @@ def test_other_grids_are_refused(rates: tuple[float, ...], message: str) -> None
         Protocol(rates)
 
 
+def test_a_grid_may_be_any_sequence() -> None:
+    for rates in (list(GRID), np.array(GRID)):
+        protocol = Protocol(rates)  # type: ignore[arg-type]
+        assert protocol == Protocol(GRID)
+        assert Tuning(protocol).next_rates() == GRID
+
+
+def test_counts_that_are_not_whole_are_refused() -> None:
+    # Half a refinement is never reached: tuning would go on for ever.
+    with pytest.raises(ValueError, match=r"refinements must be an int >= 0, got 0\.5"):
+        Protocol(GRID, refinements=0.5)  # type: ignore[arg-type]
+
+
 def test_negative_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="extensions"):
         Protocol(GRID, extensions=-1)
