@@ -8,16 +8,18 @@ over an executor; lines go on by themselves, and a cell that is finished is on d
 from __future__ import annotations
 
 import itertools
+import operator
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from geometry.names import unknown_name
 from simulate.atomic import require_writable
 from simulate.best_rate import Array, BestRate, best_rate
 from simulate.cells import (
@@ -105,13 +107,18 @@ def lines(
             ``factor_rescaling``, ...; the last varies fastest.
 
     Raises:
-        TypeError: an axis that is no size of an architecture. ValueError: values that are none.
+        ValueError: an axis that is no size of an architecture or no sequence, values that are
+            none.
     """
+    sizes = [field.name for field in fields(Architecture)]
+    for name, values in axes.items():
+        if name not in sizes:
+            raise unknown_name("axis", name, sizes)
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise ValueError(f"{name}: a sequence of values is expected, got {values!r}")
     grid = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     return [
-        Line(contestant, replace(base, **sizes), steps)
-        for contestant in contestants
-        for sizes in grid
+        Line(contestant, replace(base, **its), steps) for contestant in contestants for its in grid
     ]
 
 
@@ -140,15 +147,17 @@ def sweep(
         Curves in the order of the lines.
 
     Raises:
-        ValueError: no lines or seeds; with a store, a contestant whose ``make`` is no class or
-            function of a file.
+        ValueError: no lines or seeds, or a seed twice; with a store, a contestant whose ``make``
+            is no class or function of a file.
         OSError: a store that cannot be written, before anything is trained.
         CheckpointError: a damaged file in the store, named.
         What a cell raises; cells finished before it are in the store.
     """
-    numbers = tuple(seeds)
+    numbers = tuple(map(operator.index, seeds))
     if not lines or not numbers:
         raise ValueError(f"lines and seeds are expected, got {len(lines)} and {len(numbers)}")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"seeds: different ones are expected, got {numbers}")
     folder = None if store is None else Path(store)
     if folder is not None:
         require_writable(folder)

@@ -102,14 +102,17 @@ def test_lines_are_every_contestant_on_every_architecture() -> None:
     assert [(x.architecture.width, x.architecture.depth) for x in grid] == [
         (width, depth) for width in (8, 16) for depth in (1, 2, 3)
     ]
-    with pytest.raises(TypeError, match="colour"):
-        lines([LORA], architecture("LoRAMuon"), 3, colour=[1])
+    with pytest.raises(ValueError, match=r"unknown axis 'ranks'; .*did you mean 'rank'\?"):
+        lines([LORA], architecture("LoRAMuon"), 3, ranks=[1])
+    for values in (4, "4"):
+        with pytest.raises(ValueError, match="rank: a sequence of values is expected, got"):
+            lines([LORA], architecture("LoRAMuon"), 3, rank=values)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="steps"):
         lines([LORA], architecture("LoRAMuon"), 0)
 
 
 def test_the_losses_are_those_of_each_run() -> None:
-    curve = sweep(four_lines()[1:2], recipe(), replace(PROTOCOL, extensions=0), SEEDS)[0]
+    curve = sweep(four_lines()[1:2], recipe(), replace(PROTOCOL, extensions=0), np.array(SEEDS))[0]
     assert curve.losses.shape == (len(curve.rates), 2)
     run = training("LoRAMuon", [(curve.rates[2], 1)], schedule=lambda step: (1, 2 / 3, 1 / 3)[step])
     expected = float(run.run(3, validate_at=[3]).validation[3])
@@ -288,6 +291,9 @@ def test_nothing_to_sweep_is_told() -> None:
         sweep([], recipe(), PROTOCOL, SEEDS)
     with pytest.raises(ValueError, match="lines and seeds are expected, got 4 and 0"):
         sweep(four_lines(), recipe(), PROTOCOL, [])
+    # The same run twice would count as two draws, and intervals come out too narrow.
+    with pytest.raises(ValueError, match=r"seeds: different ones are expected, got \(0, 1, 0\)"):
+        sweep(four_lines(), recipe(), PROTOCOL, (0, 1, 0))
     with pytest.raises(ValueError, match="jobs"):
         local_processes(0)
     with pytest.raises(ValueError, match="warmup"):
