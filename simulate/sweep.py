@@ -196,7 +196,12 @@ class _Mapped:
     def add(self, number: int, cell: Cell) -> None:
         if self._failed is not None:
             return  # the sweep is about to end
-        future = self._executor.submit(run_cell, cell, self._recipe)
+        try:
+            future = self._executor.submit(run_cell, cell, self._recipe)
+        except Exception as error:
+            # A broken executor; others of its cells may be done.
+            self._fail(error)
+            return
         self._running[future] = number, cell
 
     def finished(self) -> Iterator[Finished]:
@@ -210,14 +215,17 @@ class _Mapped:
                     except CancelledError:
                         continue
                     except Exception as error:
-                        self._failed = self._failed or error
-                        self._cancel()
+                        self._fail(error)
                         continue
                     yield number, cell, result
         finally:
             self._cancel()
         if self._failed is not None:
             raise self._failed
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = self._failed or error
+        self._cancel()
 
     def _cancel(self) -> None:
         for future in self._running:

@@ -272,6 +272,29 @@ def test_a_cell_that_fails_loses_none_that_is_done(tmp_path: Path, threads: int)
     assert kept_cell(Cell(bad, PROTOCOL.rates, SEEDS), recipe(), tmp_path) is None
 
 
+class Breaking(ThreadPoolExecutor):
+    """Takes so many cells, which are done at once, and no more."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__(1)
+        self._left = cells
+
+    def submit(self, *arguments: Any, **named: Any) -> Any:
+        if not self._left:
+            raise RuntimeError("this executor is broken")
+        self._left -= 1
+        future = super().submit(*arguments, **named)
+        future.exception()
+        return future
+
+
+@pytest.mark.parametrize("cells", [0, 2, 4])
+def test_an_executor_that_breaks_loses_no_cell_that_is_done(tmp_path: Path, cells: int) -> None:
+    with Breaking(cells) as broken, pytest.raises(RuntimeError, match="this executor is broken"):
+        sweep(four_lines(), recipe(), PROTOCOL, SEEDS, executor=broken, store=tmp_path)
+    assert len(list(tmp_path.glob("*.cell"))) == cells
+
+
 def test_progress_ends_at_what_was_foreseen() -> None:
     told: list[tuple[int, float, float]] = []
 
