@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from claims.registry import Claim
 from claims.results import Recorder, read_results
 from claims.results.provenance import run_header
 from claims.running import cluster, here
-from claims.running.cluster import Cluster
+from claims.running.cluster import Cluster, on_cluster
 from claims.running.crew import Asked, CrewLost, News
 from claims.running.many import run_claims
 from claims.running.one import run_claim
@@ -118,7 +119,10 @@ def dask(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "dask", *arguments], cwd=ROOT)
 
 
-def test_a_scheduler_that_is_killed_is_told_and_no_process_is_left(tmp_path: Path) -> None:
+def test_a_scheduler_that_is_killed_is_told_and_no_process_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("distributed"), "propagate", True)
     file = str(tmp_path / "scheduler.json")
     scheduler = dask("scheduler", "--scheduler-file", file, "--port", "0", "--no-dashboard")
     worker = dask("worker", "--scheduler-file", file, "--nthreads", "2", "--no-dashboard")
@@ -130,10 +134,13 @@ def test_a_scheduler_that_is_killed_is_told_and_no_process_is_left(tmp_path: Pat
 
     try:
         with distributed.Client(scheduler_file=file, set_as_default=False) as client:
-            crew = Cluster(client, 2)
-            with pytest.raises(CrewLost, match=r"gave the claims up \(scheduler-conn"):
-                run_claims([fakes.STAYING], ASKED, crew, on_share=kill)
+            address = client.scheduler.address
+        lost = pytest.raises(CrewLost, match=r"gave the claims up \(scheduler-conn")
+        with lost, on_cluster(address, ASKED) as crew:
+            run_claims([fakes.STAYING], ASKED, crew, on_share=kill)
         assert left_of(begun) == []
+        # dask's own handlers show them, with a traceback each.
+        assert [each for each in caplog.records if each.levelname == "ERROR"] == []
     finally:
         for process in (scheduler, worker):
             process.kill()
