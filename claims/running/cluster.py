@@ -155,7 +155,7 @@ def _connected(address: str) -> Client:
         from distributed import Client
     except ImportError as missing:
         raise ValueError(
-            f"a cluster needs dask ({missing}): pip install 'paper-checks[cluster]'"
+            f"a cluster needs dask ({missing}): pip install -c constraints.txt -e '.[cluster]'"
         ) from missing
     try:
         asyncio.run(_knock(address))

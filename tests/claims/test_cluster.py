@@ -199,4 +199,4 @@ def test_a_cluster_without_workers_is_wrong_usage(
 
 def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    refuse("pip install 'paper-checks[cluster]'", "--scheduler", NOBODY)
+    refuse("pip install -c constraints.txt -e '.[cluster]'", "--scheduler", NOBODY)
