@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from simulate.atomic import require_writable_file
 from simulate.checkpoint import read_checkpoint, write_checkpoint
 from simulate.optimizers.failed_step import NOT_FINITE
 from simulate.optimizers.member_adamw import MemberAdamW
-from simulate.optimizers.members import keep_members, step_or_leave
+from simulate.optimizers.members import keep_members, require_every, step_or_leave
 from simulate.schedules import Schedule, begin_schedule, constant, follow_schedule
 from simulate.tasks.adaptation import LowRankAdaptation
 from simulate.tasks.architecture import Architecture
@@ -75,7 +76,7 @@ class EnsembleTraining:
 
     Raises:
         ValueError: no members, rates that are negative or not finite, another vocabulary than the
-            corpus's, what the parts raise.
+            corpus's, an optimiser that has not all of the layers, what the parts raise.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class EnsembleTraining:
         )
         pairs, matrices, rest = self.model.roles()
         self._optimizers = [optimizer(cast("list[Any]", pairs or matrices), rates)]
+        require_every(self._optimizers[0], [*chain(*pairs), *matrices])
         if rest:
             self._optimizers.append(others(rest))
         begin_schedule(self._groups())

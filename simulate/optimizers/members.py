@@ -36,6 +36,21 @@ def step_or_leave(optimizer: torch.optim.Optimizer, leave: Leave) -> None:
                 return
 
 
+def require_every(optimizer: torch.optim.Optimizer, parameters: Iterable[object]) -> None:
+    """Raise ValueError unless an optimiser has all of the parameters that it was made for.
+
+    torch's own take a pair (B, A) for a name and a parameter: they would train A alone.
+    """
+    its = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    made_for = [id(p) for p in parameters]
+    if missing := [p for p in made_for if p not in its]:
+        raise ValueError(
+            f"{type(optimizer).__name__}: all {len(made_for)} parameters are expected, got "
+            f"{len(made_for) - len(missing)} of them; to an optimiser of parameters pairs are "
+            "handed as [x for pair in pairs for x in pair]"
+        )
+
+
 def let_go(
     optimizers: Iterable[torch.optim.Optimizer], count: int, leaving: Collection[int]
 ) -> list[int]:

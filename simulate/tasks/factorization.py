@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from flows.problem import MatrixFactorization
 from flows.trajectory import States
 from geometry.gauge import Pair
-from simulate.optimizers.members import keep_members, step_or_leave
+from simulate.optimizers.members import keep_members, require_every, step_or_leave
 from simulate.tasks.equivariance import require_equivariant
 
 # What is handed over: [(B, A)], parameters (L, ...), and the rate, or one a lane, (L,).
@@ -76,8 +76,9 @@ def iterate(
     but for the rounding of batched products: their starts and bases are the same to the bit.
 
     Raises:
-        ValueError: input of the wrong shape or order, another dtype, an optimiser that does not
-            commute with rotations where ``reduce``; what the optimiser raises about its options.
+        ValueError: input of the wrong shape or order, another dtype, an optimiser that has not both
+            factors, or does not commute with rotations where ``reduce``; what the optimiser raises
+            about its options.
     """
     problem = problem.to(dtype=dtype, device=device)
     if problem.dtype not in DTYPES:
@@ -92,6 +93,7 @@ def iterate(
     lanes = len(state)
     b, a = (Parameter(x.clone(memory_format=ROWS)) for x in coordinates.factors(state))
     moving = optimizer([(b, a)], handed)
+    require_every(moving, (b, a))
     if reduce:
         require_equivariant(moving)
 

@@ -287,6 +287,11 @@ def test_validation_is_the_mean_over_all_windows() -> None:
     torch.testing.assert_close(run.validation_losses()[0], expected.detach())
 
 
+def test_an_optimiser_without_some_of_the_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="SGD: all 12 parameters are expected, got 6 of them"):
+        training("LoRAMuon", [(0.1, 0)], optimizer=lambda pairs, lr: torch.optim.SGD(pairs, 0.1))
+
+
 def test_bad_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="members: at least one"):
         training("Muon", [])

@@ -328,6 +328,12 @@ def test_steps_are_ascending_whole_numbers(steps: list[Any]) -> None:
         iterate(PROBLEM, START, LoRAMuon, RATE, steps)
 
 
+@pytest.mark.parametrize("reduce", [True, False])
+def test_an_optimiser_that_takes_a_pair_for_a_name_is_refused(reduce: bool) -> None:
+    with pytest.raises(ValueError, match="SGD: all 2 parameters are expected, got 1 of them"):
+        iterate(PROBLEM, START, SGD, RATE, STEPS, reduce=reduce)
+
+
 def test_what_does_not_fit_is_told() -> None:
     with pytest.raises(ValueError, match=r"rate: a shape that broadcasts with .* \(2,\)"):
         iterate(PROBLEM, START, LoRAMuon, torch.ones(3), STEPS)
