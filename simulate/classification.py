@@ -50,7 +50,7 @@ class ImageStudy:
         dtype, device: of images and models, which are drawn on the CPU.
 
     Raises:
-        ValueError: numbers below one.
+        ValueError: numbers below one, recorded steps that do not ascend in 0..steps.
     """
 
     source: Textures | Digits
@@ -69,6 +69,10 @@ class ImageStudy:
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test", "steps", "batch_size"):
             require_positive_int(name, getattr(self, name))
+        if list(self.recorded) != sorted({*self.recorded} & {*range(self.steps + 1)}):
+            raise ValueError(
+                f"recorded: steps that ascend in 0..{self.steps} are expected, got {self.recorded}"
+            )
 
     def images(self, part: str) -> LabelledImages:
         """The images of "train", "validation" or "test"."""
@@ -247,7 +251,7 @@ def tune_classifiers(
     protocol: Protocol,
     seeds: Sequence[int],
     *,
-    store: Path | None = None,
+    store: Path | str | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> ImageCurve:
     """Tune a contestant's rate on the validation images; all seeds of a rate are one ensemble.
@@ -263,12 +267,13 @@ def tune_classifiers(
         ValueError: with a store, a contestant whose ``make`` is no class or function of a file.
         What ``train_classifiers`` raises.
     """
-    if store is not None:
-        require_writable(store)
+    folder = None if store is None else Path(store)
+    if folder is not None:
+        require_writable(folder)
     tuning, found = Tuning(protocol), dict[float, Scores]()
     while rates := tuning.next_rates():
         for rate in rates:
-            found[rate] = _kept(study, contestant, rate, seeds, store)
+            found[rate] = _kept(study, contestant, rate, seeds, folder)
             if progress is not None:
                 ahead = len(rates) - rates.index(rate) - 1
                 if not tuning.refined and len(rates) == len(protocol.rates):

@@ -77,9 +77,14 @@ def train_tensors(
         Errors in the order of the steps, on the CPU.
 
     Raises:
-        ValueError: no steps, bad rates.
+        ValueError: no steps, no rates or bad ones, recorded steps that are not among those taken.
     """
     require_positive_int("steps", steps)
+    if not rates:
+        raise ValueError("rates: at least one is expected, got none")
+    at = sorted({*recorded})
+    if not {*at} <= {*range(steps + 1)}:
+        raise ValueError(f"recorded: steps in 0..{steps} are expected, got {at}")
     seeds, size = task.seeds, (len(rates), len(task.seeds))
     # Places of rates that have any tensors left, and of the tensors among all of these rates.
     rows, place = torch.arange(len(rates)), torch.arange(len(rates) * len(seeds))
@@ -88,7 +93,7 @@ def train_tensors(
     lr = torch.tensor(rates, dtype=torch.float64, device=device).repeat_interleave(len(seeds))
     optimizer = contestant.optimizer(parameters, lr, seeds * len(rates))
     begin_schedule(optimizer.param_groups)
-    schedule, at = linear_decay(steps, steps // 10), sorted({*recorded} & {*range(steps + 1)})
+    schedule = linear_decay(steps, steps // 10)
     held_out = torch.full((*size, len(at)), torch.nan, dtype=torch.float64)
     going, diverged = torch.arange(lr.numel()), dict[tuple[int, int], Departure]()
 

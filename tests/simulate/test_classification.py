@@ -161,7 +161,7 @@ def test_finished_rates_are_kept_and_gone_on_with(
 
     with monkeypatch.context() as patched:
         patched.setattr(classification, "train_classifiers", forbidden)
-        again = tune_classifiers(study, MUON, protocol, (1, 2), store=tmp_path)
+        again = tune_classifiers(study, MUON, protocol, (1, 2), store=str(tmp_path))
         assert (first.test == again.test).all()
         assert (first.training_loss == again.training_loss).all()
         # Another seed, another option or another study is another run.
@@ -171,6 +171,9 @@ def test_finished_rates_are_kept_and_gone_on_with(
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
+    for recorded in ((0, 50), (5, 5), (5, 0)):
+        with pytest.raises(ValueError, match=r"recorded: steps that ascend in 0\.\.40 are exp"):
+            replace(STUDY, recorded=recorded)
     with pytest.raises(ValueError, match="steps must be a positive int"):
         replace(STUDY, steps=0)
     with pytest.raises(ValueError, match="the rate of a member must be finite"):

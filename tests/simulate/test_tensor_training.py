@@ -99,6 +99,15 @@ def test_a_tensor_whose_factorisation_fails_leaves_and_the_others_have_their_bit
             assert torch.equal(errors, expected)
 
 
+def test_a_run_without_rates_or_with_steps_it_does_not_take_is_refused() -> None:
+    task = TensorCompletion((3, 3, 3), (1, 1, 1), [0], share=0.5)
+    for recorded in ((0, 50), (-1, 5)):
+        with pytest.raises(ValueError, match=r"recorded: steps in 0\.\.5 are expected, got"):
+            train_tensors(task, ADAMW, (0.1,), steps=5, recorded=recorded)
+    with pytest.raises(ValueError, match="rates: at least one is expected"):
+        train_tensors(task, ADAMW, (), steps=5, recorded=(0,))
+
+
 def test_a_run_without_steps_is_refused() -> None:
     with pytest.raises(ValueError, match="steps must be a positive int"):
         train_tensors(regression([1]), ADAMW, (0.1,), steps=0, recorded=())
