@@ -41,12 +41,22 @@ class Contestant:
         options: further arguments of ``make``.
         draws: whether the optimiser draws at random: ``make`` then takes ``seed`` (E,) too, the
             members' seeds.
+
+    Raises:
+        ValueError: a ``make`` that cannot be called, such as a name.
     """
 
     name: str
     make: Callable[..., Optimizer]
     options: Mapping[str, Any] = field(default_factory=dict)
     draws: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.make):
+            raise ValueError(
+                f"make of {self.name!r}: a class or a function of parameters and lr is expected, "
+                f"got {self.make!r}"
+            )
 
     def optimizer(self, parameters: list[Any], rates: Tensor, seeds: Sequence[int]) -> Optimizer:
         """The optimiser of an ensemble, whose members have rates and seeds (E,)."""
@@ -80,13 +90,13 @@ class Recipe:
         batch_size: windows of a member in a step.
         warmup: share of the steps in which rates rise along a line; then they fall to 0 along one.
         evaluation_tokens: of the validation part, at most.
-        dtype, device: of the models.
+        dtype, device: of the models; a torch.device becomes its name.
         members_at_once: of a cell, at most, in one ensemble; None for 16 on a CPU, whose caches
             hold the activations of no more, and for all elsewhere. No loss hangs on it but by the
             rounding of batched products.
 
     Raises:
-        ValueError: sizes below one, a warmup outside of [0, 1].
+        ValueError: no corpus or dtype, sizes below one, a warmup outside of [0, 1].
     """
 
     corpus: Corpus
@@ -98,6 +108,13 @@ class Recipe:
     members_at_once: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.corpus, Corpus):
+            raise ValueError(
+                f"corpus: a Corpus is expected, as text_corpus(path) reads one, got {self.corpus!r}"
+            )
+        if not isinstance(self.dtype, torch.dtype):
+            raise ValueError(f"dtype: a torch.dtype is expected, got {self.dtype!r}")
+        object.__setattr__(self, "device", str(self.device))
         for name in ("batch_size", "evaluation_tokens"):
             require_positive_int(name, getattr(self, name))
         if self.members_at_once is not None:

@@ -28,7 +28,7 @@ from simulate.tasks.digits import Digits
 from simulate.tasks.image_classifier import ImageClassifier, Perceptron
 from simulate.tasks.images import LabelledImages, Textures
 from simulate.training_record import Departure
-from simulate.tuning import Protocol, Tuning, place_of_best
+from simulate.tuning import Protocol, Tuning, distinct, place_of_best
 
 Array = NDArray[np.float64]
 READOUT_RATE = 3e-3
@@ -264,9 +264,11 @@ def tune_classifiers(
     Raises:
         OSError: a store that cannot be written, before anything is trained.
         CheckpointError: a damaged file in the store, named.
-        ValueError: with a store, a contestant whose ``make`` is no class or function of a file.
+        ValueError: no seeds or one twice; with a store, a contestant whose ``make`` is no class or
+            function of a file.
         What ``train_classifiers`` raises.
     """
+    seeds = distinct(seeds)
     folder = None if store is None else Path(store)
     if folder is not None:
         require_writable(folder)

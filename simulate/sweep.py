@@ -8,7 +8,6 @@ over an executor; lines go on by themselves, and a cell that is finished is on d
 from __future__ import annotations
 
 import itertools
-import operator
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +32,7 @@ from simulate.cells import (
     run_cell,
 )
 from simulate.tasks.architecture import Architecture
-from simulate.tuning import Protocol, Tuning, place_of_best
+from simulate.tuning import Protocol, Tuning, distinct, place_of_best
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,11 +152,9 @@ def sweep(
         CheckpointError: a damaged file in the store, named.
         What a cell raises; cells finished before it are in the store.
     """
-    numbers = tuple(map(operator.index, seeds))
-    if not lines or not numbers:
-        raise ValueError(f"lines and seeds are expected, got {len(lines)} and {len(numbers)}")
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"seeds: different ones are expected, got {numbers}")
+    if not lines:
+        raise ValueError("lines: at least one is expected, got none")
+    numbers = distinct(seeds)
     folder = None if store is None else Path(store)
     if folder is not None:
         require_writable(folder)

@@ -8,6 +8,8 @@ times. So contestants have tried other rates in the end, chosen alike.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,18 @@ from numpy.typing import NDArray
 from geometry.errors import require_nonnegative_int
 
 Array = NDArray[np.float64]
+
+
+def distinct(seeds: Iterable[int]) -> tuple[int, ...]:
+    """The seeds, which intervals take for independent draws.
+
+    Raises:
+        ValueError: none, or one twice. TypeError: one that is no whole number.
+    """
+    numbers = tuple(map(operator.index, seeds))
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"seeds: different ones are expected, got {numbers or 'none'}")
+    return numbers
 
 
 @dataclass(frozen=True)

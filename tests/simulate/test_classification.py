@@ -38,6 +38,11 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
         tune_classifiers(STUDY, MUON, Protocol((0.03, 0.1, 0.3)), (1, 2), store=file)
 
 
+def test_no_seed_counts_twice() -> None:
+    with pytest.raises(ValueError, match=r"seeds: different ones are expected, got \(1, 2, 1\)"):
+        tune_classifiers(STUDY, MUON, Protocol((0.03, 0.1, 0.3)), (1, 2, 1))
+
+
 @pytest.mark.parametrize("contestant", [MUON, LOW_RANK])
 def test_members_train_as_if_alone(contestant: Contestant) -> None:
     together = train_classifiers(STUDY, contestant, [0.1, 0.1, 0.3], [1, 2, 1])

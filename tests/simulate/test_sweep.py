@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -310,9 +310,9 @@ def test_progress_ends_at_what_was_foreseen() -> None:
 
 
 def test_nothing_to_sweep_is_told() -> None:
-    with pytest.raises(ValueError, match="lines and seeds are expected, got 0 and 2"):
+    with pytest.raises(ValueError, match="lines: at least one is expected, got none"):
         sweep([], recipe(), PROTOCOL, SEEDS)
-    with pytest.raises(ValueError, match="lines and seeds are expected, got 4 and 0"):
+    with pytest.raises(ValueError, match="seeds: different ones are expected, got none"):
         sweep(four_lines(), recipe(), PROTOCOL, [])
     # The same run twice would count as two draws, and intervals come out too narrow.
     with pytest.raises(ValueError, match=r"seeds: different ones are expected, got \(0, 1, 0\)"):
@@ -321,6 +321,22 @@ def test_nothing_to_sweep_is_told() -> None:
         local_processes(0)
     with pytest.raises(ValueError, match="warmup"):
         recipe(warmup=1.5)
+    with pytest.raises(ValueError, match=r"corpus: a Corpus is expected, .*, got 'text\.txt'"):
+        Recipe(corpus=cast(Any, "text.txt"), batch_size=2)
+    with pytest.raises(ValueError, match=r"dtype: a torch\.dtype is expected, got 'float32'"):
+        recipe(dtype="float32")
+    with pytest.raises(ValueError, match=r"make of 'Muon': .* is expected, got 'LoRAMuon'"):
+        Contestant("Muon", cast(Any, "LoRAMuon"))
+
+
+def test_a_device_may_be_given_as_such(tmp_path: Path) -> None:
+    by_name = sweep(four_lines()[:1], recipe(), PROTOCOL, SEEDS, store=tmp_path)
+    kept = recipe(device=torch.device("cpu"))
+    assert kept.device == "cpu"
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    again = sweep(four_lines()[:1], kept, PROTOCOL, SEEDS, store=tmp_path)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+    assert np.array_equal(by_name[0].losses, again[0].losses)
 
 
 def test_forward_flops_count_the_products() -> None:
