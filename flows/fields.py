@@ -14,12 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flows.compiled import (
-    CompiledIteration,
-    CompiledMarcher,
-    compiled_spectrum,
-    compiled_velocity,
-)
+from flows.compiled import CompiledIteration, CompiledMarcher, compiled_velocity
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates
 from flows.march import Marcher, StepControl
 from flows.problem import MatrixFactorization
@@ -92,9 +87,6 @@ class Field:
         The velocity is without weight decay; NaN in lanes whose gradient is not finite.
         """
         beta, smoothing = self._beta
-        if self.compiled:
-            pair, target = states.unflatten(-2, (2, -1)), self._target(coordinates)
-            return compiled_spectrum(pair.contiguous(), target, beta, self.problem.l2, smoothing)
         gradient, sound, finite = self._finite_gradient(coordinates, states)
         (pair,) = coordinates.blocks(gradient)
         spectrum = spectrum_of(pair, beta if beta.ndim == 0 else beta[:, None], smoothing)

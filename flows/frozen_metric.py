@@ -37,7 +37,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flows.compiled import Factorisation, compiled_factorisation
+from flows.compiled import Factorisation
 from flows.spectrum import Spectrum
 from flows.turning_modes import PARTS as TURNING
 from flows.turning_modes import TurningModes
@@ -70,7 +70,6 @@ class FrozenMetric:
         beta: Tensor,
         shifts: Tensor,
         residual: Tensor,
-        compiled: bool = False,
     ) -> FrozenMetric:
         """The factorisation at states ``pair`` (L, 2, d, r), B above A^T.
 
@@ -78,10 +77,7 @@ class FrozenMetric:
             spectrum: of the gradients at these states. beta: the smoothing scale, () or (L,).
             shifts, residual: (L,) and (L, 2, d, r), z and R of the system that says which modes
                 arrive. Where R is 0 none does.
-            compiled: whether the compiled kernel makes it.
         """
-        if compiled:
-            return cls.of_parts(compiled_factorisation(pair, spectrum, beta, shifts, residual))
         V, p = spectrum.vectors, spectrum.metric
         turning = TurningModes.at(pair, spectrum, beta).that_stay(shifts, residual, p)
         left = turning.left

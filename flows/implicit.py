@@ -330,12 +330,15 @@ class ImplicitStepper:
         return states.unflatten(-1, (2, -1, self.shape[-1]))
 
     def _at_start(self, y: Tensor) -> tuple[Tensor, Tensor, FrozenMetric]:
-        """Velocity, singular values and metric of modes arrived at the first state."""
+        """Velocity, singular values and metric of modes arrived at the first state.
+
+        By the plain path: for one state a lane, kernels of their own would take seconds to compile.
+        """
         field = self.field
         spectrum = field.spectrum(self.coordinates, y.unflatten(1, self.shape))
         pair = self._pair(y)
         shifts, none = torch.ones_like(y[:, 0]), torch.zeros_like(pair)
-        metric = FrozenMetric.at(pair, spectrum, _beta(field), shifts, none, field.compiled)
+        metric = FrozenMetric.at(pair, spectrum, _beta(field), shifts, none)
         velocity = spectrum.velocity.reshape(y.shape)
         ordered = _in_order(spectrum.singular_values)
         return velocity - field.weight_decay * y, ordered, metric

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 import numpy as np
-from numba import config as _config
 from numba import njit
-from numba.core.compiler_lock import global_compiler_lock
 from numpy.typing import NDArray
 
 from flows.compiled import alignment
@@ -33,20 +30,13 @@ Array = NDArray[np.float64]
 _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 BLOCKS: Final = zlib.crc32(b"".join(path.read_bytes() for path in _SOURCES))
 
-# numba's level of optimisation. Its own, 3, takes two fifths longer and makes no kernel faster:
-# what matters is vectors already, and inlined by force. At 1 many lanes take 2 % longer.
-LEVEL: Final = 2
-
-# To the type checker what is inside is not what is set at run time.
-config: Any = _config
-
 # Squared norms up to here can be squared again without overflow. Beyond it a lane is NaN.
 LARGEST: Final = 1e140
 
 # "contract" alone: a fused multiply-add changes no NaN and the lanes of a block share their code.
-_plain = partial(njit, error_model="numpy", fastmath={"contract"}, boundscheck=False)
+plain = partial(njit, error_model="numpy", fastmath={"contract"}, boundscheck=False)
 # What only kernels call needs no way in from Python, which takes a seventh of the compilation.
-_inner = partial(_plain, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_inner = partial(plain, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 # Nor does it count references: views of blocks are many, and each cost two atomic instructions, in
 # all an eighth of the time. Whoever made a block outlives those who are lent it, who may not
 # return it.
@@ -55,27 +45,7 @@ apart = _inner(_nrt=False)
 maker = _inner()
 # Inlined by force: for what is called in an inner loop.
 within = _inner(_nrt=False, forceinline=True)
-aligned = _plain()(alignment.aligned)
-
-
-def entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile an outermost function, and with it what it calls, at LEVEL.
-
-    numba has one level for all code: it is set while the compiler is ours, and put back.
-    """
-    kernel: Any = _plain(cache=True, nogil=True)(function)
-    compiled = kernel.compile
-
-    def compile_lightly(signature: Any) -> Any:
-        with global_compiler_lock:
-            others, config.OPT = config.OPT, type(config.OPT)(LEVEL)
-            try:
-                return compiled(signature)
-            finally:
-                config.OPT = others
-
-    kernel.compile = compile_lightly
-    return cast(Callable[..., Any], kernel)
+aligned = plain()(alignment.aligned)
 
 
 @apart

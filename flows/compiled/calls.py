@@ -85,6 +85,8 @@ def compiled_factorisation(
 ) -> Factorisation:
     """The parts of ``FrozenMetric.at``.
 
+    Implicit steps have it within their own kernel; this is it by itself, to be measured.
+
     The columns of basis and dual, the rates and the columns of states come in an order and with
     signs of their own, which no solve depends on. A lane's result depends on no other lane and on
     no position, to the bit. A lane with an input that is not finite or a metric that is not

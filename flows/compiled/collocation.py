@@ -16,7 +16,6 @@ from flows.compiled.blocks import (
     aligned,
     apart,
     copy,
-    entry,
     fill_identities,
     load,
     load_numbers,
@@ -26,6 +25,7 @@ from flows.compiled.blocks import (
     within,
 )
 from flows.compiled.correction import Collocation, FlowOf, Room, correct, overall, room_of, take
+from flows.compiled.entries import entry
 from flows.compiled.lanes import WIDTH, Lanes, at, every, larger, magnitude, put, where
 from flows.compiled.metric import solve
 from flows.compiled.metric_parts import (

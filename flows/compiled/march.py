@@ -13,13 +13,13 @@ from flows.compiled.blocks import (
     apart,
     choose,
     copy,
-    entry,
     load,
     load_numbers,
     load_pairs,
     store,
     store_pairs,
 )
+from flows.compiled.entries import entry
 from flows.compiled.lanes import (
     WIDTH,
     Lanes,

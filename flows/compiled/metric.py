@@ -20,7 +20,6 @@ from flows.compiled.blocks import (
     aligned,
     apart,
     condemned,
-    entry,
     fill_identities,
     lengths,
     load,
@@ -35,6 +34,7 @@ from flows.compiled.blocks import (
     transpose,
 )
 from flows.compiled.cholesky import cholesky
+from flows.compiled.entries import entry
 from flows.compiled.jacobi import EPSILON, keep, normalize, orthogonalize
 from flows.compiled.lanes import WIDTH, Lanes, at, larger, put, root
 from flows.compiled.metric_parts import (

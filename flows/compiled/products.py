@@ -153,32 +153,11 @@ def _products(
         for j in range(0, broad, 4):
             q = j * y_next
             _large_tile(terms, x, p, x_next, x_term, y, q, y_next, y_term, out, row + j, columns)
-    if broad < columns:
-        _cover(0, tall, broad, terms, x, x_next, x_term, y, y_next, y_term, out, adds)
-    if tall < rows:
-        _cover(tall, rows, 0, terms, x, x_next, x_term, y, y_next, y_term, out, adds)
-
-
-@apart
-def _cover(
-    top: int,
-    bottom: int,
-    begin: int,
-    terms: int,
-    x: Array,
-    x_next: int,
-    x_term: int,
-    y: Array,
-    y_next: int,
-    y_term: int,
-    out: Array,
-    adds: bool,
-) -> None:
-    """The rows from ``top`` to ``bottom`` in the columns from ``begin`` on, by tiles of 2 x 2."""
-    columns = out.shape[1]
-    high, wide = bottom - (bottom - top) % 2, columns - (columns - begin) % 2
-    for i in range(top, high, 2):
+    # What they leave, by tiles of 2 x 2.
+    high, wide = rows - rows % 2, columns - columns % 2
+    for i in range(0, high, 2):
         p, row = i * x_next, i * columns
+        begin = broad if i < tall else 0
         for j in range(begin, wide, 2):
             q = j * y_next
             _tile(terms, x, p, x_next, x_term, y, q, y_next, y_term, out, row + j, columns, adds)
@@ -186,8 +165,8 @@ def _cover(
             q = j * y_next
             _entry(terms, x, p, x_term, y, q, y_term, out, row + j, adds)
             _entry(terms, x, p + x_next, x_term, y, q, y_term, out, row + columns + j, adds)
-    for i in range(high, bottom):
-        for j in range(begin, columns):
+    for i in range(high, rows):
+        for j in range(columns):
             _entry(terms, x, i * x_next, x_term, y, j * y_next, y_term, out, i * columns + j, adds)
 
 

@@ -10,7 +10,6 @@ from flows.compiled.blocks import (
     Array,
     aligned,
     apart,
-    entry,
     fill_identities,
     lengths,
     load,
@@ -21,6 +20,7 @@ from flows.compiled.blocks import (
     transpose,
     triangle,
 )
+from flows.compiled.entries import entry
 from flows.compiled.gradients import gradients
 from flows.compiled.jacobi import EPSILON, keep, normalize, orthogonalize
 from flows.compiled.lanes import WIDTH, Lanes, at, put, root, where

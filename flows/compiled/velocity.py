@@ -16,7 +16,6 @@ from flows.compiled.blocks import (
     Array,
     aligned,
     apart,
-    entry,
     load,
     load_numbers,
     load_pairs,
@@ -24,6 +23,7 @@ from flows.compiled.blocks import (
     store,
     triangle,
 )
+from flows.compiled.entries import entry
 from flows.compiled.gradients import gradients
 from flows.compiled.lanes import WIDTH, Lanes, at, put
 from flows.compiled.polar import polar_factor
