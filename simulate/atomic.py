@@ -47,6 +47,18 @@ def require_writable(folder: Path) -> None:
         raise OSError(error.errno, told) from error
 
 
+def writable_folder(store: Path | str | None) -> Path | None:
+    """The folder that a caller names for what is to be kept, which takes files; None for none.
+
+    Raises:
+        OSError: as ``require_writable`` does.
+    """
+    if store is None:
+        return None
+    require_writable(folder := Path(store))
+    return folder
+
+
 def require_writable_file(file: Path) -> None:
     """As ``require_writable``, for one file: its folder takes files, and it is no folder itself."""
     if file.is_dir():

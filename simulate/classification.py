@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geometry.errors import require_nonnegative, require_positive_int
-from simulate.atomic import require_writable
+from simulate.atomic import writable_folder
 from simulate.cells import Contestant
 from simulate.checkpoint import read_checkpoint, write_checkpoint
 from simulate.fingerprint import fingerprint, name_of
@@ -269,9 +269,7 @@ def tune_classifiers(
         What ``train_classifiers`` raises.
     """
     seeds = distinct(seeds)
-    folder = None if store is None else Path(store)
-    if folder is not None:
-        require_writable(folder)
+    folder = writable_folder(store)
     tuning, found = Tuning(protocol), dict[float, Scores]()
     while rates := tuning.next_rates():
         for rate in rates:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from geometry.names import unknown_name
-from simulate.atomic import require_writable
+from simulate.atomic import writable_folder
 from simulate.best_rate import Array, BestRate, best_rate
 from simulate.cells import (
     Cell,
@@ -155,9 +155,7 @@ def sweep(
     if not lines:
         raise ValueError("lines: at least one is expected, got none")
     numbers = distinct(seeds)
-    folder = None if store is None else Path(store)
-    if folder is not None:
-        require_writable(folder)
+    folder = writable_folder(store)
     work = _InTurn(recipe) if executor is None else _Mapped(recipe, executor)
     return _Sweep(lines, recipe, protocol, numbers, folder, progress).run(work)
 
