@@ -190,7 +190,7 @@ def split_step(
         B, D_B: (..., m, r). A, D_A: (..., r, n).
         eta: > 0, a number or a tensor that broadcasts to the leading dimensions.
 
-    Entries are not looked at: NaN gives NaN.
+    Entries are not looked at: NaN gives NaN, and so may an eta beyond the factors' dtype.
 
     Raises:
         ValueError: weight_decay eta not in [0, 1), for there is no split; shapes that do not fit.
@@ -199,7 +199,8 @@ def split_step(
     """
     require_alike(B, A, D_B, D_A, ("D_B", "D_A"))
     eta = torch.as_tensor(eta, dtype=B.dtype, device=B.device)
-    left = 1 - weight_decay * eta
+    # Of an eta that is infinite in this dtype the product with 0 would be NaN.
+    left = 1 - weight_decay * eta if weight_decay else torch.ones_like(eta)
     if weight_decay < 0 or not bool(((left > 0) & (left <= 1)).all()):
         raise ValueError(
             f"weight_decay * eta in [0, 1) is expected; given weight_decay = {weight_decay:g} and "

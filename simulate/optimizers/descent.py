@@ -60,7 +60,7 @@ def descend(W: Tensor, direction: Tensor, lr: Rate, ratio: float, weight_decay: 
         return _descend_one_by_one(W, direction, 1 - lr * weight_decay, lr * ratio)
     if single:
         kept, rate = float(1 - lr * weight_decay), float(lr * ratio)
-        return W.mul(kept).add_(direction, alpha=-rate)
+        return W.mul(kept).add_(direction, alpha=-_in_range(rate, W))
     if weight_decay:
         W = W * _a_matrix(1 - lr * weight_decay, W)
     # add with alpha is a fused multiply-add, and so is addcmul; a product and a sum are not.
@@ -70,6 +70,11 @@ def descend(W: Tensor, direction: Tensor, lr: Rate, ratio: float, weight_decay: 
 def _a_matrix(rates: Rate, W: Tensor) -> Tensor:
     """Rates (...) as (..., 1, 1), in W's dtype."""
     return torch.as_tensor(rates, dtype=W.dtype).unsqueeze(-1).unsqueeze(-1)
+
+
+def _in_range(rate: float, W: Tensor) -> float:
+    """A rate >= 0, infinite beyond W's dtype, as in a tensor: torch refuses to convert it."""
+    return rate if rate <= torch.finfo(W.dtype).max else math.inf
 
 
 def _descend_one_by_one(W: Tensor, direction: Tensor, kept: Rate, rate: Rate) -> Tensor:
@@ -83,7 +88,7 @@ def _descend_one_by_one(W: Tensor, direction: Tensor, kept: Rate, rate: Rate) ->
     )
     matrices = zip(W.reshape(-1, m, n), direction.reshape(-1, m, n), strict=True)
     moved = [
-        weights.mul(kept_of[i]).add_(step, alpha=-rate_of[i])
+        weights.mul(kept_of[i]).add_(step, alpha=-_in_range(rate_of[i], W))
         for i, (weights, step) in enumerate(matrices)
     ]
     return torch.stack(moved).reshape(W.shape) if moved else W.clone()

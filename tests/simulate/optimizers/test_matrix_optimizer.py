@@ -19,6 +19,7 @@ from simulate.optimizers import (
     MatrixOptimizer,
     MemberSGD,
     Muon,
+    NotFiniteError,
     SpectralDescent,
     Tensorion,
 )
@@ -238,6 +239,15 @@ def test_an_overflowing_update_changes_nothing() -> None:
     ):
         optimizer.step()
     assert unchanged(optimizer, before)
+
+
+def test_a_rate_that_is_infinite_in_the_dtype_of_the_weights_is_an_update_that_overflows() -> None:
+    W = Parameter(torch.ones(4, 3))
+    W.grad = torch.ones_like(W)
+    optimizer = Muon([W], lr=1e39)
+    with pytest.raises(NotFiniteError, match="the new value of parameter 0 of group 0"):
+        optimizer.step()
+    assert bool((W == 1).all())
 
 
 W = torch.zeros(2, 3, 4, 5)
