@@ -59,9 +59,18 @@ class Contestant:
             )
 
     def optimizer(self, parameters: list[Any], rates: Tensor, seeds: Sequence[int]) -> Optimizer:
-        """The optimiser of an ensemble, whose members have rates and seeds (E,)."""
+        """The optimiser of an ensemble, whose members have rates and seeds (E,).
+
+        Raises:
+            ValueError: what ``make`` raises as it or as a TypeError, such as for an option that it
+                does not have, with the name and the options of the contestant.
+        """
         drawing = {"seed": torch.tensor(seeds, device=rates.device)} if self.draws else {}
-        return self.make(parameters, lr=rates, **drawing, **self.options)
+        try:
+            return self.make(parameters, lr=rates, **drawing, **self.options)
+        except (TypeError, ValueError) as error:
+            given = f"with {dict(self.options)}" if self.options else "without options"
+            raise ValueError(f"{self.name!r} {given} makes no optimiser: {error}") from error
 
     def described(self) -> dict[str, Any]:
         """All but the name, as plain values: what results hang on.
@@ -121,6 +130,11 @@ class Recipe:
             require_positive_int("members_at_once", self.members_at_once)
         require_between("warmup", self.warmup, 0.0, 1.0)
 
+    @property
+    def on_a_cpu(self) -> bool:
+        """Whether the models are on a CPU, which every machine has."""
+        return torch.device(self.device).type == "cpu"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -171,21 +185,14 @@ class CellResult:
 
 def run_cell(cell: Cell, recipe: Recipe) -> CellResult:
     """Train the members of a cell, in ensembles of as many as the recipe has at once."""
-    members, steps = cell.members, cell.line.steps
-    at_once = recipe.members_at_once
-    if at_once is None:
-        at_once = ON_A_CPU if torch.device(recipe.device).type == "cpu" else len(members)
-    # Parts as equal as may be, so that none is left with one member.
-    parts = -(-len(members) // at_once)
-    bounds = [len(members) * part // parts for part in range(parts + 1)]
+    steps = cell.line.steps
     losses, diverged_at, seconds = [], [], 0.0
-    for begin, end in pairwise(bounds):
-        run = training_of(cell.line, members[begin:end], recipe)
-        record = run.run(steps, validate_at=[steps])
+    for members in _ensembles(cell, recipe):
+        record = training_of(cell.line, members, recipe).run(steps, validate_at=[steps])
         # Where every member diverged no step was the last.
-        nothing = torch.full((end - begin,), torch.nan, dtype=torch.float64)
+        nothing = torch.full((len(members),), torch.nan, dtype=torch.float64)
         losses.append(record.validation.get(steps, nothing))
-        left = torch.full((end - begin,), -1, dtype=torch.int64)
+        left = torch.full((len(members),), -1, dtype=torch.int64)
         for member, divergence in record.diverged.items():
             left[member] = divergence.step
         diverged_at.append(left)
@@ -194,6 +201,31 @@ def run_cell(cell: Cell, recipe: Recipe) -> CellResult:
     return CellResult(
         torch.cat(losses).reshape(shape), torch.cat(diverged_at).reshape(shape), seconds
     )
+
+
+def require_trainable(cell: Cell, recipe: Recipe) -> None:
+    """Find out whether the training of a cell can be made, before any cell is trained.
+
+    Raises:
+        ValueError: it cannot, such as for an option that the contestant's optimiser refuses.
+    """
+    first = _ensembles(cell, recipe)[0]
+    try:
+        training_of(cell.line, first[:1], recipe)
+    except ValueError:
+        # One member costs little; but an option may have a value for each member.
+        training_of(cell.line, first, recipe)
+
+
+def _ensembles(cell: Cell, recipe: Recipe) -> list[list[tuple[float, int]]]:
+    """The members of a cell, those together that are trained at once."""
+    members, at_once = cell.members, recipe.members_at_once
+    if at_once is None:
+        at_once = ON_A_CPU if recipe.on_a_cpu else len(members)
+    # Parts as equal as may be, so that none is left with one member.
+    parts = -(-len(members) // at_once)
+    bounds = [len(members) * part // parts for part in range(parts + 1)]
+    return [members[begin:end] for begin, end in pairwise(bounds)]
 
 
 def training_of(

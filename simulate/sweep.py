@@ -29,6 +29,7 @@ from simulate.cells import (
     Recipe,
     keep_cell,
     kept_cell,
+    require_trainable,
     run_cell,
 )
 from simulate.tasks.architecture import Architecture
@@ -147,7 +148,9 @@ def sweep(
 
     Raises:
         ValueError: no lines or seeds, or a seed twice; with a store, a contestant whose ``make``
-            is no class or function of a file.
+            is no class or function of a file. Before any cell begins, a line whose training cannot
+            be made, such as for an option that its optimiser refuses; of a device elsewhere than
+            on this machine that is told by its first cell.
         OSError: a store that cannot be written, before anything is trained.
         CheckpointError: a damaged file in the store, named.
         What a cell raises; cells finished before it are in the store.
@@ -165,6 +168,8 @@ Finished = tuple[int, Cell, CellResult]
 
 class _InTurn:
     """Cells that run here, one after another."""
+
+    device_is_here = True
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -187,6 +192,8 @@ class _Mapped:
         self._recipe, self._executor = recipe, executor
         self._running: dict[Future[CellResult], tuple[int, Cell]] = {}
         self._failed: Exception | None = None
+        # A GPU of the processes may be none of this machine's.
+        self.device_is_here = recipe.on_a_cpu
 
     def add(self, number: int, cell: Cell) -> None:
         if self._failed is not None:
@@ -245,14 +252,20 @@ class _Sweep:
         self._state, self._begun = SweepProgress(), time.perf_counter()
 
     def run(self, work: _InTurn | _Mapped) -> list[Curve]:
-        for number in self._dearest_first():
-            self._go_on(number, work)
+        first = [(number, self._next_cell(number)) for number in self._dearest_first()]
+        coming = [(number, cell) for number, cell in first if cell is not None]
+        if work.device_is_here:
+            for _, cell in coming:
+                require_trainable(cell, self._recipe)
+        for number, cell in coming:
+            work.add(number, cell)
         for number, cell, result in work.finished():
             if self._store is not None:
                 keep_cell(cell, self._recipe, result, self._store)
             self._state.worked += cell.cost(self._recipe)
             self._take(number, cell, result)
-            self._go_on(number, work)
+            if (following := self._next_cell(number)) is not None:
+                work.add(number, following)
         return [self._curve(number) for number in range(len(self._lines))]
 
     def _dearest_first(self) -> list[int]:
@@ -260,15 +273,15 @@ class _Sweep:
         costs = [line.steps * line.architecture.forward_flops for line in self._lines]
         return sorted(range(len(self._lines)), key=lambda number: -costs[number])
 
-    def _go_on(self, number: int, work: _InTurn | _Mapped) -> None:
-        """Have the next round of a line run, past those that are kept."""
+    def _next_cell(self, number: int) -> Cell | None:
+        """What a line is to run next, past what is kept; None at its end."""
         while rates := self._tunings[number].next_rates():
             cell = Cell(self._lines[number], rates, self._seeds)
             kept = kept_cell(cell, self._recipe, self._store) if self._store else None
             if kept is None:
-                work.add(number, cell)
-                return
+                return cell
             self._take(number, cell, kept)
+        return None
 
     def _take(self, number: int, cell: Cell, result: CellResult) -> None:
         self._tunings[number].add(cell.rates, result.losses.numpy())

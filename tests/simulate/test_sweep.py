@@ -5,53 +5,28 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from simulate import sweep as module
 from simulate.cells import (
     Cell,
-    CellResult,
     Contestant,
-    Line,
-    Recipe,
     cell_made_by,
-    kept_cell,
     run_cell,
 )
-from simulate.checkpoint import CheckpointError
-from simulate.optimizers import LoRAMuon, LowRankMuon, Spectron
+from simulate.optimizers import LoRAMuon, LowRankMuon
 from simulate.processes import local_processes
 from simulate.sweep import Curve, SweepProgress, lines, sweep
 from simulate.tasks.transformer import CharacterTransformer
 from simulate.tuning import Protocol
-from tests.simulate.runs import architecture, corpus, training
-
-LORA, SPECTRON = Contestant("LoRA-Muon", LoRAMuon), Contestant("Spectron", Spectron)
-PROTOCOL = Protocol((0.01, 0.03, 0.1), extensions=1)
-SEEDS = (0, 1)
-
-
-def recipe(**options: Any) -> Recipe:
-    defaults: dict[str, Any] = {
-        "batch_size": 4,
-        "evaluation_tokens": 512,
-        "dtype": torch.float64,
-    }
-    return Recipe(corpus(), **{**defaults, **options})
-
-
-def four_lines(steps: int = 3) -> list[Line]:
-    return lines([LORA, SPECTRON], architecture("LoRAMuon"), steps, rank=[2, 4])
+from tests.simulate.runs import architecture, training
+from tests.simulate.sweeps import LORA, PROTOCOL, SEEDS, SPECTRON, counted, four_lines, recipe
 
 
 def same(one: list[Curve], other: list[Curve]) -> bool:
@@ -61,18 +36,6 @@ def same(one: list[Curve], other: list[Curve]) -> bool:
         and np.array_equal(a.diverged_at, b.diverged_at)
         for a, b in zip(one, other, strict=True)
     )
-
-
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
-    """The cells that are run from now on."""
-    ran: list[Cell] = []
-
-    def run(cell: Cell, recipe: Recipe) -> CellResult:
-        ran.append(cell)
-        return run_cell(cell, recipe)
-
-    monkeypatch.setattr(module, "run_cell", run)
-    return ran
 
 
 def test_an_optimiser_that_draws_does_so_by_the_seed_of_its_member() -> None:
@@ -208,31 +171,6 @@ def test_an_optimiser_of_ones_own_is_known_by_its_file(
     assert names[0] != names[1]
 
 
-@pytest.mark.parametrize(
-    "make", [lambda pairs, lr: LoRAMuon(pairs, lr=lr), partial(LoRAMuon, momentum=0.9)]
-)
-def test_what_no_name_stands_for_is_kept_in_no_folder(
-    tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran = counted(monkeypatch)
-    own = lines([Contestant("mine", make)], architecture("LoRAMuon"), 3)
-    with pytest.raises(ValueError, match="results of 'mine' cannot be kept: a class or function"):
-        sweep(own, recipe(), PROTOCOL, SEEDS, store=tmp_path)
-    assert ran == []
-    assert len(sweep(own, recipe(), replace(PROTOCOL, extensions=0), SEEDS)) == 1
-
-
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran, file = counted(monkeypatch), tmp_path / "text"
-    file.write_text("no folder", encoding="utf-8")
-    for store in (file, str(file), file / "cells"):
-        with pytest.raises(OSError, match=r"text.* cannot be written: Not a directory"):
-            sweep(four_lines(), recipe(), PROTOCOL, SEEDS, store=store)
-    assert ran == []
-
-
 def test_runs_that_diverge_are_told_and_the_grid_goes_below() -> None:
     wild = Protocol((1e200, 1e250, 1e300), extensions=1)
     curve = sweep([four_lines(4)[2]], recipe(), wild, SEEDS)[0]
@@ -240,59 +178,6 @@ def test_runs_that_diverge_are_told_and_the_grid_goes_below() -> None:
     assert np.isnan(curve.losses[-1]).all()
     assert (curve.diverged_at[-1] >= 0).all()
     assert curve.rates[0] == pytest.approx(1e150)
-
-
-def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
-    sweep(four_lines()[:1], recipe(), PROTOCOL, SEEDS, store=tmp_path)
-    damaged = sorted(tmp_path.glob("*.cell"))[0]
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match=damaged.name):
-        sweep(four_lines()[:1], recipe(), PROTOCOL, SEEDS, store=tmp_path)
-
-
-class Failing(Contestant):
-    """No optimiser at all."""
-
-    def optimizer(
-        self, parameters: list[Any], rates: torch.Tensor, seeds: Sequence[int]
-    ) -> torch.optim.Optimizer:
-        raise RuntimeError("no optimiser comes of this")
-
-
-@pytest.mark.parametrize("threads", [0, 1])
-def test_a_cell_that_fails_loses_none_that_is_done(tmp_path: Path, threads: int) -> None:
-    bad = replace(four_lines()[0], contestant=Failing("none", LoRAMuon))
-    # The dearer line goes first.
-    mixed = [bad, replace(four_lines()[1], steps=5)]
-    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="no optimiser comes"):
-        sweep(mixed, recipe(), PROTOCOL, SEEDS, executor=pool if threads else None, store=tmp_path)
-    # What its line went on with before the failure was seen may be there too.
-    done = Cell(mixed[1], PROTOCOL.rates, SEEDS)
-    assert kept_cell(done, recipe(), tmp_path) is not None
-    assert kept_cell(Cell(bad, PROTOCOL.rates, SEEDS), recipe(), tmp_path) is None
-
-
-class Breaking(ThreadPoolExecutor):
-    """Takes so many cells, which are done at once, and no more."""
-
-    def __init__(self, cells: int) -> None:
-        super().__init__(1)
-        self._left = cells
-
-    def submit(self, *arguments: Any, **named: Any) -> Any:
-        if not self._left:
-            raise RuntimeError("this executor is broken")
-        self._left -= 1
-        future = super().submit(*arguments, **named)
-        future.exception()
-        return future
-
-
-@pytest.mark.parametrize("cells", [0, 2, 4])
-def test_an_executor_that_breaks_loses_no_cell_that_is_done(tmp_path: Path, cells: int) -> None:
-    with Breaking(cells) as broken, pytest.raises(RuntimeError, match="this executor is broken"):
-        sweep(four_lines(), recipe(), PROTOCOL, SEEDS, executor=broken, store=tmp_path)
-    assert len(list(tmp_path.glob("*.cell"))) == cells
 
 
 def test_progress_ends_at_what_was_foreseen() -> None:
@@ -307,26 +192,6 @@ def test_progress_ends_at_what_was_foreseen() -> None:
     assert [cells for cells, *_ in told] == list(range(1, len(told) + 1))
     assert told[-1][1] == told[-1][2]
     assert all(done < expected for _, done, expected in told[:-1])
-
-
-def test_nothing_to_sweep_is_told() -> None:
-    with pytest.raises(ValueError, match="lines: at least one is expected, got none"):
-        sweep([], recipe(), PROTOCOL, SEEDS)
-    with pytest.raises(ValueError, match="seeds: different ones are expected, got none"):
-        sweep(four_lines(), recipe(), PROTOCOL, [])
-    # The same run twice would count as two draws, and intervals come out too narrow.
-    with pytest.raises(ValueError, match=r"seeds: different ones are expected, got \(0, 1, 0\)"):
-        sweep(four_lines(), recipe(), PROTOCOL, (0, 1, 0))
-    with pytest.raises(ValueError, match="jobs"):
-        local_processes(0)
-    with pytest.raises(ValueError, match="warmup"):
-        recipe(warmup=1.5)
-    with pytest.raises(ValueError, match=r"corpus: a Corpus is expected, .*, got 'text\.txt'"):
-        Recipe(corpus=cast(Any, "text.txt"), batch_size=2)
-    with pytest.raises(ValueError, match=r"dtype: a torch\.dtype is expected, got 'float32'"):
-        recipe(dtype="float32")
-    with pytest.raises(ValueError, match=r"make of 'Muon': .* is expected, got 'LoRAMuon'"):
-        Contestant("Muon", cast(Any, "LoRAMuon"))
 
 
 def test_a_device_may_be_given_as_such(tmp_path: Path) -> None:
