@@ -156,6 +156,17 @@ class Cell:
     rates: tuple[float, ...]
     seeds: tuple[int, ...]
 
+    def __str__(self) -> str:
+        """The contestant, the sizes that are not Architecture's own, rates, number of seeds."""
+        sizes = self.line.architecture
+        told = ", ".join(
+            f"{each.name} {getattr(sizes, each.name)}"
+            for each in dataclasses.fields(sizes)
+            if getattr(sizes, each.name) != each.default
+        )
+        rates = ", ".join(f"{rate:g}" for rate in self.rates)
+        return f"{self.line.contestant.name!r} ({told}) at {rates} with {len(self.seeds)} seeds"
+
     @property
     def members(self) -> list[tuple[float, int]]:
         """(rate, seed), the seeds of the first rate first."""

@@ -11,7 +11,14 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +41,8 @@ from simulate.cells import (
 )
 from simulate.tasks.architecture import Architecture
 from simulate.tuning import Protocol, Tuning, distinct, place_of_best
+
+NAMED_AT_MOST = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,13 +162,14 @@ def sweep(
             on this machine that is told by its first cell.
         OSError: a store that cannot be written, before anything is trained.
         CheckpointError: a damaged file in the store, named.
+        BrokenExecutor: a process of the executor died, with the cells that were under way.
         What a cell raises; cells finished before it are in the store.
     """
     if not lines:
         raise ValueError("lines: at least one is expected, got none")
     numbers = distinct(seeds)
     folder = writable_folder(store)
-    work = _InTurn(recipe) if executor is None else _Mapped(recipe, executor)
+    work = _InTurn(recipe) if executor is None else _Mapped(recipe, executor, folder)
     return _Sweep(lines, recipe, protocol, numbers, folder, progress).run(work)
 
 
@@ -188,8 +198,8 @@ class _InTurn:
 class _Mapped:
     """Cells that run on an executor."""
 
-    def __init__(self, recipe: Recipe, executor: Executor) -> None:
-        self._recipe, self._executor = recipe, executor
+    def __init__(self, recipe: Recipe, executor: Executor, store: Path | None) -> None:
+        self._recipe, self._executor, self._store = recipe, executor, store
         self._running: dict[Future[CellResult], tuple[int, Cell]] = {}
         self._failed: Exception | None = None
         # A GPU of the processes may be none of this machine's.
@@ -211,23 +221,57 @@ class _Mapped:
         try:
             while self._running:
                 for future in wait(self._running, return_when=FIRST_COMPLETED).done:
+                    result = self._result(future)
                     number, cell = self._running.pop(future)
-                    try:
-                        result = future.result()
-                    except CancelledError:
-                        continue
-                    except Exception as error:
-                        self._fail(error)
-                        continue
-                    yield number, cell, result
+                    if result is not None:
+                        yield number, cell, result
         finally:
             self._cancel()
         if self._failed is not None:
             raise self._failed
 
+    def _result(self, future: Future[CellResult]) -> CellResult | None:
+        """None of a cell that failed, or was called off because another did."""
+        try:
+            return future.result()
+        except CancelledError:
+            return None
+        except Exception as error:
+            self._fail(error)
+            return None
+
     def _fail(self, error: Exception) -> None:
+        if isinstance(error, BrokenExecutor):
+            # It fails all of its cells, and may hang where one is cancelled meanwhile.
+            self._failed = self._failed or self._broken(error)
+            return
         self._failed = self._failed or error
         self._cancel()
+
+    def _broken(self, error: BrokenExecutor) -> BrokenExecutor:
+        """What is raised for an executor that lost a process: the cells, and what can be done."""
+        unfinished = [
+            cell
+            for future, (_, cell) in self._running.items()
+            if not future.done() or future.exception() is not None
+        ]
+        # Cells begin in the order in which they were handed over.
+        under_way = unfinished[: getattr(self._executor, "_max_workers", len(unfinished))]
+        named = [str(cell) for cell in under_way[:NAMED_AT_MOST]]
+        if len(under_way) > NAMED_AT_MOST:
+            named.append(f"{len(under_way) - NAMED_AT_MOST} others")
+        kept = "no cell is kept, for no store= was given"
+        if self._store is not None:
+            kept = (
+                f"finished cells are in {str(self._store)!r}, and the same call goes on from there"
+            )
+        told = BrokenExecutor(
+            f"a process that trains cells died; under way: {'; '.join(named) or 'none'}; {kept}. "
+            "Where memory ran out, fewer processes or a smaller batch_size or members_at_once take "
+            'less. A script makes processes below if __name__ == "__main__", or none begins'
+        )
+        told.__cause__ = error
+        return told
 
     def _cancel(self) -> None:
         for future in self._running:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -17,6 +19,13 @@ from tests.simulate.runs import architecture, corpus
 LORA, SPECTRON = Contestant("LoRA-Muon", LoRAMuon), Contestant("Spectron", Spectron)
 PROTOCOL = Protocol((0.01, 0.03, 0.1), extensions=1)
 SEEDS = (0, 1)
+
+
+class Dying(LoRAMuon):
+    """Ends its process in the first step, as the system does where memory runs out."""
+
+    def step(self, closure: Any = None) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def recipe(**options: Any) -> Recipe:

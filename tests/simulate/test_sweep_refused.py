@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,16 @@ from simulate.optimizers import LoRAMuon, LowRankMuon
 from simulate.processes import local_processes
 from simulate.sweep import lines, sweep
 from tests.simulate.runs import architecture
-from tests.simulate.sweeps import LORA, PROTOCOL, SEEDS, SPECTRON, counted, four_lines, recipe
+from tests.simulate.sweeps import (
+    LORA,
+    PROTOCOL,
+    SEEDS,
+    SPECTRON,
+    Dying,
+    counted,
+    four_lines,
+    recipe,
+)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +105,26 @@ def test_an_executor_that_breaks_loses_no_cell_that_is_done(tmp_path: Path, cell
     with Breaking(cells) as broken, pytest.raises(RuntimeError, match="this executor is broken"):
         sweep(four_lines(), recipe(), PROTOCOL, SEEDS, executor=broken, store=tmp_path)
     assert len(list(tmp_path.glob("*.cell"))) == cells
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_process_that_died_is_told_with_its_cells(tmp_path: Path, kept: bool) -> None:
+    # The dearer line goes first.
+    mixed = [replace(four_lines()[0], contestant=Contestant("dying", Dying)), four_lines(5)[1]]
+    store = tmp_path if kept else None
+    with local_processes(1) as pool, pytest.raises(BrokenExecutor) as found:
+        sweep(mixed, recipe(), PROTOCOL, SEEDS, executor=pool, store=store)
+    assert isinstance(found.value.__cause__, BrokenProcessPool)
+    told, sizes = (
+        str(found.value),
+        f"vocabulary {four_lines()[0].architecture.vocabulary}, length 16",
+    )
+    under_way = f"under way: 'dying' ({sizes}, width 16, depth 1, heads 2, rank 2) at 0.01, 0.03, "
+    assert f"a process that trains cells died; {under_way}0.1 with 2 seeds; " in told
+    where = f"finished cells are in '{tmp_path}'" if kept else "no cell is kept, for no store= was"
+    assert where in told
+    assert "fewer processes or a smaller batch_size" in told
+    assert len(list(tmp_path.iterdir())) == kept
 
 
 def test_nothing_to_sweep_is_told() -> None:
