@@ -36,10 +36,15 @@ def read_pretrained(path: Path | str, architecture: Architecture | None = None) 
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: a damaged file, or one of another architecture, with what was expected.
-        ValueError: as :func:`pretrained` does.
+        CheckpointError: a damaged file, one that no training wrote, or one of another
+            architecture, with what was expected.
+        ValueError: as :func:`pretrained` does, with the file.
     """
     made_by, state = checkpoint_content(Path(path), torch.device("cpu"))
+    if not {"architecture", "adaptation", "members"} <= made_by.keys():
+        raise CheckpointError(
+            f"checkpoint {path}: one that EnsembleTraining wrote is expected, got a file of results"
+        )
     found = Architecture(**made_by["architecture"])
     asked = architecture or found
     if other := differences(dataclasses.asdict(asked), dataclasses.asdict(found)):
@@ -52,4 +57,7 @@ def read_pretrained(path: Path | str, architecture: Architecture | None = None) 
     weights = state["model"]
     model = CharacterTransformer(found, seeds, dtype=weights["embedding"].dtype)
     model.load_state_dict(weights)
-    return Pretrained(model, seeds)
+    try:
+        return Pretrained(model, seeds)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}") from error

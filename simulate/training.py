@@ -133,6 +133,9 @@ class EnsembleTraining:
             "batch_size": batch_size,
             "dtype": str(dtype),
             "training text": corpus.digests[0],
+            # Losses on other windows would stand beside those that the file has.
+            "validation text": corpus.digests[1],
+            "evaluation_tokens": evaluation_tokens,
         }
 
     def run(

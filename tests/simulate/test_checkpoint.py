@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 from simulate.checkpoint import CheckpointError
 from simulate.schedules import cosine_decay
 from simulate.training import EnsembleTraining
-from tests.simulate.runs import OPTIMIZERS, RATES, training
+from tests.simulate.runs import OPTIMIZERS, RATES, architecture, corpus, training
 
 
 def make(name: str) -> EnsembleTraining:
@@ -100,6 +102,28 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=message):
             run.load(path)
         assert all(torch.equal(p, q) for p, q in zip(before, run.model.parameters(), strict=True))
+
+
+def test_a_checkpoint_of_a_run_that_is_validated_otherwise_is_refused(tmp_path: Path) -> None:
+    path, text = tmp_path / "checkpoint.pt", corpus()
+    training("LoRAMuon", [(0.1, 0)]).save(path)
+    others = (
+        ("validation text '", replace(text, validation=text.validation[:-1]), 512),
+        ("evaluation_tokens 64 is expected, got 512", text, 64),
+    )
+    for message, other, tokens in others:
+        run = EnsembleTraining(
+            other,
+            architecture("LoRAMuon"),
+            [(0.1, 0)],
+            OPTIMIZERS["LoRAMuon"],
+            batch_size=4,
+            evaluation_tokens=tokens,
+            dtype=torch.float64,
+        )
+        named = re.escape(f"checkpoint {path} is of another run: {message}")
+        with pytest.raises(CheckpointError, match=f"^{named}[^;]*$"):
+            run.load(path)
 
 
 def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
 
-from simulate.checkpoint import CheckpointError
+from simulate.checkpoint import CheckpointError, write_checkpoint
 from simulate.pretrained import pretrained, read_pretrained
 from simulate.schedules import linear_decay
 from simulate.tasks import Corpus, LowRankAdaptation, Pretrained, synthetic_corpus
@@ -176,10 +177,14 @@ def test_bad_checkpoints_are_named(second: Corpus, models: Pretrained, tmp_path:
     training("Muon", [(0.05, 0), (0.1, 0)]).save(path)
     with pytest.raises(CheckpointError, match="another shape: width 32 is expected, got 16; heads"):
         read_pretrained(path, architecture("Muon", width=32, heads=4))
-    with pytest.raises(ValueError, match=r"a different one for each of the 2 .* got \(0, 0\)"):
+    named = rf"checkpoint {re.escape(str(path))}: "
+    with pytest.raises(ValueError, match=rf"{named}.*a different one for .* got \(0, 0\)"):
         read_pretrained(path)
     training("LoRAMuon", [(0.05, 0)]).save(path)
-    with pytest.raises(ValueError, match="a model of dense layers alone is expected"):
+    with pytest.raises(ValueError, match=rf"{named}.*dense layers alone is expected, .*rank=4"):
+        read_pretrained(path)
+    write_checkpoint(path, {"contestant": "Muon", "architecture": {}}, {"losses": []})
+    with pytest.raises(CheckpointError, match=rf"{named}one that EnsembleTraining wrote is expec"):
         read_pretrained(path)
     finetuning("LoRAMuon", second, models, [(0.05, 0)]).save(path)
     with pytest.raises(ValueError, match="dense models are expected, got adapters"):
