@@ -42,6 +42,10 @@ def _fake_registry(monkeypatch: pytest.MonkeyPatch) -> None:
         (("fake.passing",), "COMMAND: 'fake.passing' is none; claims are run by --only fake.pas"),
         (("list", "--paper", "faek"), "did you mean 'fake'?"),
         (("show", "fake.pasing"), "did you mean 'fake.passing'?"),
+        (("--scheduler", "--out", "x"), "--scheduler: ADDRESS is expected, got the option '--out'"),
+        (("--out", "--resume"), "--out: DIR is expected, got the option '--resume'"),
+        (("--seed", "--help"), "--seed: a value is expected, got the option '--help'"),
+        (("show", "fake.passing", "--out", "--paper"), "--out: DIR is expected, got the option"),
         (("--tier", "full", "list"), "--tier: goes with a run; write options of 'list' after it"),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +24,25 @@ def refuse(message: str, option: str | None) -> NoReturn:
 
 
 class Commands(TyperGroup):
-    """Tells one who names a claim where a command stands how claims are run."""
+    """Tells one who names a claim where a command stands how claims are run.
+
+    An option that stands where the value of another is expected is refused: it would be taken for
+    that value, and ``--out --resume`` begin anew in a folder of that name.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = [each for each in self.get_params(ctx) if each.param_type_name == "option"]
+        names = {name for each in options for name in each.opts}
+        expected = {
+            name: each.metavar or "a value"
+            for each in options
+            if not getattr(each, "is_flag", False)
+            for name in each.opts
+        }
+        for option, value in pairwise(args):
+            if option in expected and value in names:
+                refuse(f"{expected[option]} is expected, got the option {value!r}", option)
+        return list(super().parse_args(ctx, args))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
