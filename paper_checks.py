@@ -89,7 +89,11 @@ def run(
     context: typer.Context,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="ID|GLOB", help="Only these claims; may be repeated."),
+        typer.Option(
+            "--only",
+            metavar="ID|GLOB,...",
+            help="Only these claims, separated by commas; may be repeated.",
+        ),
     ] = None,
     paper: Paper = None,
     tier: Annotated[
@@ -162,10 +166,11 @@ def run(
     from claims.results import sole_recorder
     from claims.running.crew import Asked
 
+    names = [name.strip() for given in only or [] for name in given.split(",")]
     asked = Asked(tier, seed, REGISTRY_MODULE, subject, Place(device, dtype), out / "cells")
-    whole = not (only or resume) and paper is subject is None
+    whole = not (names or resume) and paper is subject is None
     # All claims are loaded by workers while this process does; a choice of them comes first.
-    chosen = None if whole else _chosen(asked, only or [], paper)
+    chosen = None if whole else _chosen(asked, names, paper)
     with ExitStack() as until:
         crew = _crew(until, scheduler, asked, jobs, standing=whole)
         registry, claims = chosen or _chosen(asked)

@@ -83,6 +83,19 @@ def test_the_exit_code_is_the_verdict(
     assert in_process == [f"fake.{name}"]
 
 
+@pytest.mark.parametrize(
+    "only",
+    [
+        ("--only", "fake.passing,fake.refuted"),
+        ("--only", "fake.p*, fake.refuted"),
+        ("--only", "fake.passing", "--only", "fake.re*,fake.pass*"),
+    ],
+)
+def test_commas_separate_claims(tmp_path: Path, in_process: list[str], only: list[str]) -> None:
+    assert call(*only, "--out", tmp_path).exit_code == 0
+    assert in_process == ["fake.passing", "fake.refuted"]
+
+
 def test_an_unexpected_verdict_is_explained(tmp_path: Path, in_process: list[str]) -> None:
     output = call("--only", "fake.[frsv]*", "--out", tmp_path).output
     assert "fake.failing: FAILS, expected HOLDS" in output

@@ -32,6 +32,8 @@ def _fake_registry(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--jobs", "two"), "--jobs"),
         (("--only", "fake.pasing"), "did you mean 'fake.passing'?"),
         (("--only", "nothing.*"), "unknown claim 'nothing.*'"),
+        (("--only", "fake.passing,fake.pasing"), "unknown claim 'fake.pasing'; expected one of"),
+        (("--only", "fake.passing,"), "unknown claim ''"),
         (("--paper", "faek"), "unknown paper 'faek'"),
         (("--paper", ""), "unknown paper ''"),
         (("--dtype", "float16"), "unknown dtype 'float16'; expected one of float64, float32, bf"),
