@@ -67,7 +67,7 @@ Examples:
 \b
 Exit status: 0 every verdict is the expected one (a skipped claim contradicts nothing),
 1 some verdict is not, 2 wrong usage, or all that is asked for would be skipped, 130 interrupted,
-by Ctrl-C or for want of a cluster or of room on the disk.
+by Ctrl-C or SIGTERM, or for want of a cluster or of room on the disk.
 """
 
 app = typer.Typer(
@@ -249,6 +249,7 @@ def _run(
     from claims.running.crew import CrewLost
     from claims.running.here import cores
     from claims.running.many import run_claims
+    from claims.running.termination import terminated_as_interrupted
     from claims.terminal.kernel import kernel_line
     from claims.terminal.progress import RunProgress
     from claims.terminal.verdict_table import counts, surprise, verdict_table
@@ -278,7 +279,7 @@ def _run(
         forget(asked.store)
     recorder = Recorder(out, header, order, kept)
     try:
-        with RunProgress(console, len(rest)) as progress:
+        with terminated_as_interrupted(), RunProgress(console, len(rest)) as progress:
             run_claims(
                 rest,
                 asked,

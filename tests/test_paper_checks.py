@@ -137,11 +137,12 @@ def test_a_run_that_is_killed_goes_on_with_resume(tmp_path: Path, in_process: li
     assert "3 claims: 3 HOLDS" in resumed.output
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, how: signal.Signals) -> None:
     names = ("--only", "fake.skipped", "--only", "slow.gated", "--jobs", 2, "--out", tmp_path)
     run = spawn(*names, **{fakes.GATE: str(tmp_path / "never")})
     await_claims(tmp_path, 1)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(how)
     output, _ = run.communicate(timeout=30)
     assert run.returncode == 130, output
     assert f"Interrupted; 1 claims stand in {tmp_path}. Go on with --resume." in output
