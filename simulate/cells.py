@@ -43,7 +43,8 @@ class Contestant:
             members' seeds.
 
     Raises:
-        ValueError: a ``make`` that cannot be called, such as a name.
+        ValueError: a ``make`` that cannot be called, such as a name; options that are no mapping,
+            or have the rate or the seed that ``make`` is given anyway.
     """
 
     name: str
@@ -56,6 +57,12 @@ class Contestant:
             raise ValueError(
                 f"make of {self.name!r}: a class or a function of parameters and lr is expected, "
                 f"got {self.make!r}"
+            )
+        given = ("lr", "seed") if self.draws else ("lr",)
+        if not isinstance(self.options, Mapping) or any(name in self.options for name in given):
+            raise ValueError(
+                f"options of {self.name!r}: a mapping is expected, without {' and '.join(given)}, "
+                f"which make is given beside them; got {self.options!r}"
             )
 
     def optimizer(self, parameters: list[Any], rates: Tensor, seeds: Sequence[int]) -> Optimizer:

@@ -145,6 +145,15 @@ def test_nothing_to_sweep_is_told() -> None:
         recipe(dtype="float32")
     with pytest.raises(ValueError, match=r"make of 'Muon': .* is expected, got 'LoRAMuon'"):
         Contestant("Muon", cast(Any, "LoRAMuon"))
+    for options, draws, without in (
+        ({"lr": 0.1}, False, "lr"),
+        ({"seed": 1}, True, "lr and seed"),
+        ([("momentum", 0.9)], False, "lr"),
+    ):
+        said = f"options of 'Muon': a mapping is expected, without {without}, which"
+        with pytest.raises(ValueError, match=said):
+            Contestant("Muon", LoRAMuon, cast(Any, options), draws)
+    assert Contestant("Muon", LowRankMuon, {"seed": 1}).options == {"seed": 1}
 
 
 @pytest.mark.parametrize("threads", [0, 1])
