@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from figures.figure import Figure, Recording, Sources
 from figures.palette import CASES, INK, SGD, Ink
-from figures.panels import guide, label_right, one_two_five, panels
+from figures.panels import guide, label_right, one_two_five, panels, short_slope
 
 RATE, NESTEROV = "low-rank.heavy-tail-rate", "nesterov.rate"
 ORDERS = (2.0, 1.5, 1.2)
@@ -39,6 +39,7 @@ def _panel(axes: Axes, sources: Sources, order: float) -> None:
     inks: dict[str, str] = {}
     ends: list[float] = []
     bounds: list[float] = []
+    starts: list[float] = []
     highest = 0.0
     for claim, name, ink, text in LINES:
         recording = sources.check(claim)
@@ -49,7 +50,7 @@ def _panel(axes: Axes, sources: Sources, order: float) -> None:
         _line(axes, recording, place, ink, name)
         bound = recording["bounds"][place]
         axes.plot(steps, bound, color=ink.colour, linewidth=0.8, label=f"_bound of {name}")
-        label = f"{text} {_short(recording['slopes'][place][0])}"
+        label = f"{text} {_slope(recording, place)}"
         heights[label], inks[label] = float(mean[-1]), ink.colour
         ends += [float(steps[0]), float(steps[-1])]
         bounds.append(float(bound[-1]))
@@ -58,17 +59,18 @@ def _panel(axes: Axes, sources: Sources, order: float) -> None:
     place = _place(control, "SGD at 1/L", order)
     if place is not None:
         _line(axes, control, place, SGD, "SGD")
-        label = f"SGD {_short(control['slopes'][place][0])}"
+        label = f"SGD {_slope(control, place)}"
         heights[label], inks[label] = float(control["means"][place][-1]), SGD.colour
+        starts.append(float(control["horizons"][0]))
     recording = sources.check(RATE)
     exponent = float(recording["exponents"][list(recording["orders"]).index(order)])
     span = np.array([min(ends), max(ends)])
     guide(axes, span, 1.6 * highest * (span / span[0]) ** -exponent, "theory")
-    theory = f"theory −{exponent:.3g}".replace("0.", ".")
+    theory = f"theory −{exponent:.3g}"
     heights[theory] = float(1.6 * highest * (span[1] / span[0]) ** -exponent)
     heights["bounds"] = float(np.exp(np.mean(np.log(bounds))))
     inks[theory] = inks["bounds"] = INK
-    axes.set_xlim(span[0] / 1.3, span[1] * 1.3)
+    axes.set_xlim(min([*starts, span[0]]) / 1.3, span[1] * 1.3)
     _ticks(axes)
     axes.set_title(f"moments up to $a = {order:g}$")
     axes.set_xlabel("steps $K$")
@@ -92,9 +94,9 @@ def _line(axes: Axes, recording: Recording, place: tuple[int, int], ink: Ink, na
               markersize=3.6, label=name)  # fmt: skip
 
 
-def _short(slope: float) -> str:
-    """A slope to two digits."""
-    return f"{round(slope, 2) + 0.0:.2f}".replace("0.", ".").replace("-", "−")
+def _slope(recording: Recording, place: tuple[int, int]) -> str:
+    slope, *interval = recording["slopes"][place]
+    return short_slope(float(slope), np.array(interval))
 
 
 def _ticks(axes: Axes) -> None:
@@ -116,9 +118,10 @@ FIGURE = Figure(
     "under symmetric Pareto noise with moments up to a = 2, 1.5 and 1.2 (tail index 2.2, 1.55, "
     "1.25): full-rank Muon, Gaussian sketches and columns of rank 3, and Nesterov momentum with a "
     "randomised Newton-Schulz polar factor; means over seeds with 95% bootstrap intervals, and "
-    "their slopes beside. Dashed: the guaranteed exponent (a - 1)/(3a - 2). Thin lines above, in "
-    "the colours of the methods: their bounds, with the explicit constants that the claims derive. "
-    "SGD at rate 1/L, in the middle, does not fall.",
+    "their slopes beside, in brackets how far the interval reaches in units of the last digit. "
+    "Dashed: the guaranteed exponent (a - 1)/(3a - 2). Thin lines above, in the colours of the "
+    "methods: their bounds, with the explicit constants that the claims derive. SGD at rate 1/L, "
+    "in the middle, does not fall.",
     claims=(RATE, NESTEROV),
     draw=draw,
 )

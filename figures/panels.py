@@ -152,6 +152,19 @@ def one_two_five(low: float, high: float) -> Array:
 
 def slope_text(slope: float, interval: Array) -> str:
     """``slope 1.98 [1.95, 2.01]``: a fit is never stated without its interval."""
-    width = float(interval[1] - interval[0])
-    digits = min(6, max(2, -math.floor(math.log10(width)))) if width > 0 else 6
+    digits = _digits(interval)
     return f"slope {slope:.{digits}f}  [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+
+def short_slope(slope: float, interval: Array) -> str:
+    """``−0.18(2)`` where the farther end of ``interval`` is 0.02 away, for labels without room."""
+    digits = _digits(interval)
+    away = float(np.max(np.abs(interval - slope)))
+    # Adding zero leaves no negative zero.
+    shown = f"{round(slope, digits) + 0.0:.{digits}f}".replace("-", "−")
+    return f"{shown}({math.ceil(round(away * 10**digits, 3))})"
+
+
+def _digits(interval: Array) -> int:
+    width = float(interval[1] - interval[0])
+    return min(6, max(2, -math.floor(math.log10(width)))) if width > 0 else 6

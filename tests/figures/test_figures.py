@@ -14,7 +14,7 @@ import figures
 from figures import palette
 from figures.catalogue import FIGURES
 from figures.figure import FORMATS, Figure, MissingEvidence, Sources
-from figures.panels import one_two_five, slope_text, spread_apart
+from figures.panels import one_two_five, short_slope, slope_text, spread_apart
 from tests.figures.synthetic import all_arrays
 
 MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
@@ -146,6 +146,22 @@ def test_labels_are_moved_apart_and_no_further(given: list[float], expected: lis
 def test_a_slope_is_stated_to_the_precision_of_its_interval() -> None:
     assert slope_text(1.98765, np.array([1.95, 2.02])) == "slope 1.99  [1.95, 2.02]"
     assert slope_text(1.0, np.array([0.9998, 1.0003])) == "slope 1.0000  [0.9998, 1.0003]"
+
+
+@pytest.mark.parametrize(
+    ("slope", "interval", "expected"),
+    [
+        (-0.2278, (-0.2294, -0.2263), "−0.228(2)"),
+        (0.018, (-0.0148, 0.0511), "0.02(4)"),
+        (-0.1009, (-0.118, -0.0839), "−0.10(2)"),
+        (-0.0004, (-0.0104, 0.0096), "0.00(1)"),
+        (2.0, (1.0, 3.0), "2.00(100)"),
+    ],
+)
+def test_a_short_slope_bounds_its_interval(
+    slope: float, interval: tuple[float, float], expected: str
+) -> None:
+    assert short_slope(slope, np.array(interval)) == expected
 
 
 def test_ticks_at_one_two_five() -> None:

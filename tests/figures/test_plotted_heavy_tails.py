@@ -62,10 +62,18 @@ def test_the_guide_has_the_exponent_of_the_theory(sources: Sources, panel: int) 
     assert_allclose(slope, -sources.check(RATE)["exponents"][panel])
 
 
-def test_slopes_stand_in_the_labels(sources: Sources) -> None:
-    for panel, theory in enumerate(("−.25", "−.2", "−.125")):
+def test_a_control_of_shorter_runs_is_shown_whole(sources: Sources) -> None:
+    arrays = dict(sources.arrays[RATE])
+    arrays["control/SGD/horizons"] = arrays["control/SGD/horizons"] / 8
+    axes = heavy_tail_rates.FIGURE.drawing(Sources({**sources.arrays, RATE: arrays})).axes[1]
+    steps, _ = xy_of(axes, "SGD")
+    assert axes.get_xlim()[0] < steps.min() < xy_of(axes, "theory")[0].min()
+
+
+def test_slopes_stand_in_the_labels_with_their_intervals(sources: Sources) -> None:
+    for panel, theory in enumerate(("−0.25", "−0.2", "−0.125")):
         axes = heavy_tail_rates.FIGURE.drawing(sources).axes[panel]
         texts = {text.get_text() for text in axes.texts}
         assert f"theory {theory}" in texts
         slope = sources.check(RATE)["slopes"][2, panel, 0]
-        assert f"columns −{abs(slope):.2f}".replace("0.", ".") in texts
+        assert f"columns −{abs(slope):.2f}(1)" in texts
