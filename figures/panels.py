@@ -53,28 +53,40 @@ def median_arrival(arrivals: Array) -> Array:
     return np.median(np.where(np.isnan(arrivals), np.inf, arrivals), axis=0)
 
 
-def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
-    """The nearest positions, in the same order, that are at least ``gap`` apart."""
+def spread_apart(
+    positions: Sequence[float], gap: float, within: tuple[float, float] = (-math.inf, math.inf)
+) -> list[float]:
+    """The nearest positions, in the same order, that are at least ``gap`` apart.
+
+    None is pushed out of ``within``, unless there are too many for it: then they go on past its
+    upper end.
+    """
     order = np.argsort(positions, kind="stable")
     # Blocks of labels that touch move as one, centred on what they belong to.
     blocks: list[list[float]] = []
     for index in order:
         blocks.append([float(positions[index])])
-        while len(blocks) > 1 and _low(blocks[-1], gap) - _high(blocks[-2], gap) < gap:
+        while len(blocks) > 1 and _apart(blocks[-2], blocks[-1], gap, within) < gap:
             blocks[-2:] = [blocks[-2] + blocks[-1]]
-    placed = [_low(block, gap) + gap * step for block in blocks for step in range(len(block))]
+    placed = [
+        _low(block, gap, within) + gap * step for block in blocks for step in range(len(block))
+    ]
     result = [0.0] * len(placed)
     for index, position in zip(order, placed, strict=True):
         result[int(index)] = position
     return result
 
 
-def _low(block: list[float], gap: float) -> float:
-    return sum(block) / len(block) - gap * (len(block) - 1) / 2
+def _low(block: list[float], gap: float, within: tuple[float, float]) -> float:
+    length = gap * (len(block) - 1)
+    centred = sum(block) / len(block) - length / 2
+    return max(within[0], min(centred, within[1] - length))
 
 
-def _high(block: list[float], gap: float) -> float:
-    return _low(block, gap) + gap * (len(block) - 1)
+def _apart(
+    below: list[float], above: list[float], gap: float, within: tuple[float, float]
+) -> float:
+    return _low(above, gap, within) - _low(below, gap, within) - gap * (len(below) - 1)
 
 
 def label_right(
@@ -82,14 +94,16 @@ def label_right(
 ) -> None:
     """Labels just outside the right edge, at ``heights`` in data units, moved apart if they touch.
 
-    Call it last: it freezes the y limits that it measures.
+    All of them stay beside the panel. Call it last: it freezes the y limits that it measures.
     """
     bottom, top = axes.get_ylim()
     axes.set_ylim(bottom, top)
     edge = axes.get_xlim()[1]
     transform = axes.transScale + axes.transLimits
     shares = [float(transform.transform((edge, height))[1]) for height in heights]
-    for share, text, colour in zip(spread_apart(shares, 0.065), texts, colours, strict=True):
+    for share, text, colour in zip(
+        spread_apart(shares, 0.065, (0.0, 1.0)), texts, colours, strict=True
+    ):
         axes.annotate(
             text, (1.0, share), xycoords="axes fraction", xytext=(3, 0),
             textcoords="offset points", va="center", ha="left", color=colour, fontsize=8.5,

@@ -143,6 +143,19 @@ def test_labels_are_moved_apart_and_no_further(given: list[float], expected: lis
     assert spread_apart(given, 0.1) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([0.0, 0.1, 0.11, 0.12], [0.0, 0.1, 0.2, 0.3]),
+        ([0.9, 0.97, 1.4], [0.8, 0.9, 1.0]),
+        ([-1.0, 0.5], [0.0, 0.5]),
+        ([0.5] * 12, [0.1 * step for step in range(12)]),
+    ],
+)
+def test_labels_stay_beside_their_panel(given: list[float], expected: list[float]) -> None:
+    assert spread_apart(given, 0.1, (0.0, 1.0)) == pytest.approx(expected)
+
+
 def test_a_slope_is_stated_to_the_precision_of_its_interval() -> None:
     assert slope_text(1.98765, np.array([1.95, 2.02])) == "slope 1.99  [1.95, 2.02]"
     assert slope_text(1.0, np.array([0.9998, 1.0003])) == "slope 1.0000  [0.9998, 1.0003]"
