@@ -43,7 +43,9 @@ def loss_panels(rows: Mapping[str, Recording], texts: Sequence[str]) -> Drawing:
     return drawing
 
 
-def loss_curve(axes: Axes, recording: Recording, line: int, text: str, colour: str) -> None:
+def loss_curve(
+    axes: Axes, recording: Recording, line: int, text: str, colour: str, dashes: str = "-"
+) -> None:
     """Seeds as points, their mean as a line, the best rate with its interval at the least mean."""
     tried = ~np.isnan(recording["rates"][line])
     x, table = recording["rates"][line, tried], recording["losses"][line, tried]
@@ -51,7 +53,7 @@ def loss_curve(axes: Axes, recording: Recording, line: int, text: str, colour: s
     mean = table.mean(1)
     axes.plot(np.repeat(x, table.shape[1]), table.ravel(), ".", color=colour, markersize=2.5,
               alpha=0.35, markeredgewidth=0, label=f"{text} seeds")  # fmt: skip
-    axes.plot(x, mean, color=colour, linewidth=1.1, label=text)
+    axes.plot(x, mean, color=colour, linestyle=dashes, linewidth=1.1, label=text)
     rate, low, high = recording["best"][line]
     least = float(np.nanmin(mean))
     axes.plot([low, high], [least, least], marker="|", color=colour, linewidth=2.2, markersize=6,

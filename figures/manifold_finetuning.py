@@ -7,19 +7,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import ADAMW, CONTRAST, EXACT_MUON, FACTOR_MUON, LORA_MUON, SGD, Ink
+from figures.palette import (
+    ADAMW,
+    CONTRAST,
+    FACTOR_MUON,
+    LORA_MUON,
+    RIEMANN_LORA,
+    RIEMANN_LORA_ADAPTIVE,
+    RIEMANNION,
+    Ink,
+)
 from figures.panels import panels
 
 CLAIM = "riemannlora.finetune"
 OURS = "Riemannion"
 INKS = {
-    OURS: Ink(LORA_MUON.colour, "-", "o"),
-    "RiemannLoRA, Adam": Ink("#CC79A7", "-", "v"),
-    "RiemannLoRA, SGD": SGD,
+    OURS: RIEMANNION,
+    "RiemannLoRA, Adam": RIEMANN_LORA_ADAPTIVE,
+    "RiemannLoRA, SGD": RIEMANN_LORA,
     "AdamW": ADAMW,
     "RSLoRA": Ink(ADAMW.colour, ":", "D"),
     "Muon": FACTOR_MUON,
-    "LoRA-Muon": EXACT_MUON,
+    "LoRA-Muon": LORA_MUON,
     "AdamW, optimal start": Ink("#882255", "-.", "^"),
 }
 # Of the way down from the start: above it lie the first steps.

@@ -2,7 +2,7 @@
 
 Ordered things (modes, step sizes) take steps of viridis, whose lightness rises steadily; the two
 flows take Okabe and Ito's blue and vermilion and also differ by line style and marker. So do the
-optimisers of LoRA pairs, each of which looks the same in every figure.
+optimisers, each of which looks the same in every figure.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ SCALED_GD = Ink("#8A8D00", "-.", "<")
 RIEMANN_LORA = Ink("#111111", "-", "P")
 RIEMANN_LORA_ADAPTIVE = Ink("#7F7F7F", "--", "X")
 RIEMANNION = Ink("#C1121F", "-", "h")
+TENSORION = Ink("#332288", "-", "o")
+TENSORION_OFFLINE = Ink("#6699CC", ":", "v")
 CASES = (Ink("#0072B2", "-", "o"), Ink("#D55E00", "--", "s"), Ink("#009E73", "-.", "^"))
 
 

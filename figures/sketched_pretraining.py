@@ -41,7 +41,8 @@ def _curves(axes: Axes, check: Recording) -> None:
     heights = []
     for name in shown:
         line = names.index(name)
-        loss_curve(axes, check, line, name, colours[name])
+        dashes = ADAMW.dashes if name == RIVAL else "-"
+        loss_curve(axes, check, line, name, colours[name], dashes)
         heights.append(float(np.nanmin(check["losses"][line].mean(1))))
     low, high = min(heights), max(heights) + SHOWN
     axes.set_ylim(low - 0.08 * (high - low), high)

@@ -7,7 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import INK, LORA_MUON, LORA_RITE, MUTED, Ink, ordered_colours
+from figures.palette import (
+    INK,
+    LORA_MUON,
+    LORA_RITE,
+    LORA_RITE_CORE,
+    MUTED,
+    Ink,
+    ordered_colours,
+)
 from figures.panels import Array, guide, label_right, panels, plain_log_ticks
 
 CLAIM = "lora-muon.adapter-step-time"
@@ -17,7 +25,7 @@ QR_FORMS = (CORE, "LoRA-RITE's core, matrix products", RITE)
 TIMED: dict[str, tuple[Ink, str]] = {
     OURS: (LORA_MUON, "LoRA-Muon"),
     PRODUCTS: (Ink(LORA_MUON.colour, ":", "D"), "by products"),
-    CORE: (Ink(LORA_RITE.colour, "-.", "^"), "RITE's core"),
+    CORE: (LORA_RITE_CORE, CORE),
     RITE: (LORA_RITE, "LoRA-RITE"),
 }
 KEPT = (OURS, RITE)

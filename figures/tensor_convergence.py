@@ -6,15 +6,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import ADAMW, FACTOR_MUON, LORA_MUON, SPECTRON, Ink
+from figures.palette import ADAMW, FACTOR_MUON, TENSORION, TENSORION_OFFLINE
 from figures.panels import panels
 
 CLAIM = "tensorion.convergence"
 INKS = {
-    "Tensorion": LORA_MUON,
-    "Tensorion, offline": SPECTRON,
+    "Tensorion": TENSORION,
+    "Tensorion, offline": TENSORION_OFFLINE,
     "Muon, flattened": FACTOR_MUON,
-    "AdamW": Ink(ADAMW.colour, ":", "D"),
+    "AdamW": ADAMW,
 }
 LOSSES = {
     "tensor regression": "square error of predictions",

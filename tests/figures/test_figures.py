@@ -130,6 +130,32 @@ def test_lines_that_differ_in_meaning_differ_in_grey(figure: Figure, sources: So
         assert not shared
 
 
+LOOKS = {
+    "LoRA-Muon": palette.LORA_MUON,
+    "Spectron": palette.SPECTRON,
+    "Muon on each factor": palette.FACTOR_MUON,
+    "signs": palette.SIGNS,
+    "LoRA-RITE": palette.LORA_RITE,
+    "LoRA-RITE's core": palette.LORA_RITE_CORE,
+    "RiemannLoRA": palette.RIEMANN_LORA,
+    "RiemannLoRA, SGD": palette.RIEMANN_LORA,
+    "RiemannLoRA, adaptive": palette.RIEMANN_LORA_ADAPTIVE,
+    "RiemannLoRA, Adam": palette.RIEMANN_LORA_ADAPTIVE,
+    "Riemannion": palette.RIEMANNION,
+    "AdamW": palette.ADAMW,
+    "SGD": palette.SGD,
+}
+
+
+@every_figure
+def test_an_optimiser_looks_the_same_in_every_figure(figure: Figure, sources: Sources) -> None:
+    for line in (line for axes in figure.drawing(sources).axes for line in axes.lines):
+        if ink := LOOKS.get(str(line.get_label())):
+            assert line.get_color() == ink.colour, line.get_label()
+            assert line.get_linestyle() in ("None", ink.dashes)
+            assert line.get_marker() in ("None", "", ink.marker)
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
