@@ -13,7 +13,6 @@ from figures.panels import Array, guide, label_right, members, panels
 GAUGE, DAMPING = "lora-muon.gauge", "lora-muon.gauge-damping"
 CONTROLS = {"Spectron": SPECTRON, "Muon on each factor": FACTOR_MUON, "signs": SIGNS}
 NUMERICS = {"absolute damping": Ink("#D55E00", "--", "s"), "exact numerics": Ink(MUTED, ":", "D")}
-SHORT = {"Muon on each factor": "per-factor Muon"}
 DTYPES = ("float64", "float32")
 
 
@@ -57,7 +56,7 @@ def _name(axes: Axes, sources: Sources) -> None:
     label_right(
         axes,
         [height for height, _ in rows.values()],
-        [SHORT.get(text, text) for text in rows],
+        list(rows),
         [colour for _, colour in rows.values()],
     )
 

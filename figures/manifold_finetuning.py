@@ -31,6 +31,12 @@ INKS = {
     "LoRA-Muon": LORA_MUON,
     "AdamW, optimal start": Ink("#882255", "-.", "^"),
 }
+# By the names of the other figures.
+NAMES = {
+    "RiemannLoRA, Adam": "RiemannLoRA, adaptive",
+    "RiemannLoRA, SGD": "RiemannLoRA",
+    "Muon": "Muon on each factor",
+}
 # Of the way down from the start: above it lie the first steps.
 SHOWN = 0.5
 
@@ -76,7 +82,7 @@ def _excess(axes: Axes, check: Recording) -> None:
         axes.plot([mean], [row], color=ink.colour, marker=ink.marker, markersize=5,
                   linestyle=ink.dashes, label=name)  # fmt: skip
     axes.axvline(0, color=CONTRAST, linewidth=0.8, zorder=0, label="_no difference")
-    axes.set_yticks(rows, names)
+    axes.set_yticks(rows, [NAMES.get(name, name) for name in names])
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_color(INKS[name].colour)
     axes.tick_params(axis="y", length=0)

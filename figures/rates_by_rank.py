@@ -8,15 +8,15 @@ from figures.figure import Figure, Sources
 from figures.loss_curves import loss_panels
 
 CLAIM = "lora-muon.lr-transfer-rank"
-RIVALS = {"Muon on each factor": "per-factor Muon", "Spectron": "Spectron", "AdamW": "AdamW"}
+RIVALS = ("Muon on each factor", "Spectron", "AdamW")
 
 
 def draw(sources: Sources) -> Drawing:
     """One panel a contestant, one curve a rank."""
     check = sources.check(CLAIM)
     rows = {"LoRA-Muon": check}
-    rows |= {text: check.within(name) for name, text in RIVALS.items()}
-    return loss_panels(rows, [f"r = {rank}" if rank else "dense" for rank in check["ranks"]])
+    rows |= {name: check.within(name) for name in RIVALS}
+    return loss_panels(rows, [f"$r = {rank}$" if rank else "dense" for rank in check["ranks"]])
 
 
 FIGURE = Figure(

@@ -8,14 +8,14 @@ from figures.figure import Figure, Sources
 from figures.loss_curves import loss_panels
 
 CLAIM = "lora-muon.best-rate-rescaling"
-CONTROLS = {"Muon on each factor": "per-factor Muon", "AdamW": "AdamW"}
+CONTROLS = ("Muon on each factor", "AdamW")
 
 
 def draw(sources: Sources) -> Drawing:
     """One panel a contestant, one curve a rescaling."""
     check = sources.check(CLAIM)
     rows = {"LoRA-Muon": check, "Spectron": check.within("Spectron")}
-    rows |= {text: sources.control(CLAIM, name) for name, text in CONTROLS.items()}
+    rows |= {name: sources.control(CLAIM, name) for name in CONTROLS}
     return loss_panels(rows, [f"$c = {c:g}$" for c in check["rescalings"]])
 
 

@@ -57,4 +57,5 @@ def test_losses_over_riemannion_s_have_their_intervals(sources: Sources) -> None
         assert isinstance(found, LineCollection)
         assert_allclose(found.get_segments()[0][:, 0], ends)
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
-    assert labels == names
+    assert labels == [manifold_finetuning.NAMES.get(name, name) for name in names]
+    assert {"Muon on each factor", "RiemannLoRA", "RiemannLoRA, adaptive"} < set(labels)

@@ -74,7 +74,7 @@ def test_differences_in_another_gauge(sources: Sources, panel: int, dtype: str) 
 def test_both_precisions_share_their_axis(sources: Sources) -> None:
     double, single, _ = gauge_drift.FIGURE.drawing(sources).axes
     assert double.get_ylim() == single.get_ylim()
-    assert {"LoRA-Muon", "Spectron", "per-factor Muon", "signs"} < set(texts(single))
+    assert {"LoRA-Muon", "Spectron", "Muon on each factor", "signs"} < set(texts(single))
 
 
 def test_damped_roots_with_the_claimed_levels(sources: Sources) -> None:
@@ -214,7 +214,7 @@ def assert_curves(axes: Axes, recording: Recording, texts_expected: list[str]) -
 def test_losses_by_rate_and_rank(sources: Sources) -> None:
     axes = rates_by_rank.FIGURE.drawing(sources).axes
     check = sources.check(RANKS)
-    ranks = ["dense", "r = 2", "r = 8", "r = 32"]
+    ranks = ["dense", "$r = 2$", "$r = 8$", "$r = 32$"]
     assert_curves(axes[0], check, ranks)
     assert_curves(axes[1], check.within("Muon on each factor"), ranks)
     assert_curves(axes[2], check.within("Spectron"), ranks)
