@@ -7,12 +7,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import FACTOR_MUON, INK, LORA_MUON, MUTED, SIGNS, SPECTRON, Ink
+from figures.palette import (
+    FACTOR_MUON,
+    INK,
+    LORA_MUON,
+    LORA_MUON_VARIANT,
+    MUTED,
+    SIGNS,
+    SPECTRON,
+    Ink,
+)
 from figures.panels import Array, guide, label_right, members, panels
 
 GAUGE, DAMPING = "lora-muon.gauge", "lora-muon.gauge-damping"
 CONTROLS = {"Spectron": SPECTRON, "Muon on each factor": FACTOR_MUON, "signs": SIGNS}
-NUMERICS = {"absolute damping": Ink("#D55E00", "--", "s"), "exact numerics": Ink(MUTED, ":", "D")}
+NUMERICS = {"absolute damping": LORA_MUON_VARIANT, "exact numerics": Ink(MUTED, ":", "D")}
 DTYPES = ("float64", "float32")
 
 

@@ -7,14 +7,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Sources
-from figures.palette import FACTOR_MUON, INK, LORA_MUON, MUTED, SHADE, SIGNS, Ink
+from figures.palette import (
+    FACTOR_MUON,
+    INK,
+    LORA_MUON,
+    LORA_MUON_VARIANT,
+    MUTED,
+    PROJECTED,
+    SHADE,
+    SIGNS,
+)
 from figures.panels import guide, label_right, members, panels, plain_log_ticks
 
 SHARE, SIZE = "lora-muon.split-is-not-tangent-optimum", "lora-muon.rank-step-scale"
 STEPS = {
     "split": (LORA_MUON, "split step"),
-    "unit": (Ink("#D55E00", "--", "s"), "split step,\nunit norm"),
-    "projected": (Ink("#009E73", "-.", "^"), "projected\npolar factor"),
+    "unit": (LORA_MUON_VARIANT, "split step,\nunit norm"),
+    "projected": (PROJECTED, "projected\npolar factor"),
 }
 CONTROLS = {"Muon on each factor": FACTOR_MUON, "signs": SIGNS}
 BAND = (0.5, 1.0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from figures import (
     gauge_drift,
     gram_and_qr,
+    palette,
     rates_by_rank,
     rates_by_rescaling,
     rates_by_size,
@@ -221,6 +222,14 @@ def test_losses_by_rate_and_rank(sources: Sources) -> None:
     assert_curves(axes[3], check.within("AdamW"), ranks)
     # The last panel names the curves of all.
     assert [texts(panel) for panel in axes] == [[], [], [], ranks]
+
+
+def test_variants_of_a_step_look_like_no_other_optimiser() -> None:
+    others = {ink.colour for ink in (*tangent_share.CONTROLS.values(), palette.SPECTRON)}
+    assert others.isdisjoint(ink.colour for ink, _ in tangent_share.STEPS.values())
+    assert {ink.colour for ink in gauge_drift.NUMERICS.values()}.isdisjoint(
+        ink.colour for ink in gauge_drift.CONTROLS.values()
+    )
 
 
 def test_losses_by_rate_and_size(sources: Sources) -> None:
