@@ -8,15 +8,24 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from figures.figure import Figure, Sources
-from figures.palette import CONTRAST, INK, MUTED, Ink
+from figures.palette import (
+    COLUMNS,
+    CONTRAST,
+    GAUSSIAN,
+    GAUSSIAN_POWER,
+    INK,
+    MUTED,
+    WEIGHTED_COLUMNS,
+    Ink,
+)
 from figures.panels import Array, label_right, members, panels, plain_log_ticks
 
 CLAIM, NOISE = "low-rank.alignment", "white noise"
 INKS = {
-    "uniform columns": Ink("#0072B2", "-", "o"),
-    "norm-weighted columns": Ink("#D55E00", ":", "s"),
-    "Gaussian": Ink("#009E73", "-.", "^"),
-    "Gaussian, h = 1": Ink("#332288", "-", "D"),
+    "uniform columns": COLUMNS,
+    "norm-weighted columns": WEIGHTED_COLUMNS,
+    "Gaussian": GAUSSIAN,
+    "Gaussian, h = 1": GAUSSIAN_POWER,
 }
 NAMES = {
     "uniform columns": "columns",
@@ -24,7 +33,7 @@ NAMES = {
     "Gaussian": "Gaussian",
     "Gaussian, h = 1": "Gaussian, $h = 1$",
 }
-OVERSAMPLED = (Ink("#009E73", "-.", "^"), Ink("#882255", "-", "v"))
+OVERSAMPLED = (GAUSSIAN, Ink("#882255", "-", "v"))
 
 
 def draw(sources: Sources) -> Drawing:

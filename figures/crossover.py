@@ -13,12 +13,16 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import INK, MUTED, case, luminance
+from figures.palette import COLUMNS, GAUSSIAN, GAUSSIAN_POWER, INK, MUTED, luminance
 from figures.panels import Array, guide, label_right, one_two_five, panels, plain_log_ticks
 
 CLAIM = "low-rank.cost"
 MAPPED = "columns"
-SHORT = {"columns": "columns", "Gaussian": "Gaussian", "Gaussian, h = 1": "$h = 1$"}
+SKETCHES = {
+    "columns": (COLUMNS, "columns"),
+    "Gaussian": (GAUSSIAN, "Gaussian"),
+    "Gaussian, h = 1": (GAUSSIAN_POWER, "$h = 1$"),
+}
 
 
 def draw(sources: Sources) -> Drawing:
@@ -65,7 +69,8 @@ def _map(axes: Axes, recording: Recording, values: Array, crossover: Array, norm
         # Each size's own level, across its column.
         edges = np.ravel([[column - 0.5, column + 0.5] for column in known])
         axes.plot(edges, np.repeat(heights, 2), color="white", label="as fast",
-                  path_effects=[withStroke(linewidth=3.4, foreground=INK)])  # fmt: skip
+                  path_effects=[withStroke(linewidth=3.4, foreground=INK)],
+                  solid_capstyle="butt")  # fmt: skip
     axes.set_xlim(-0.5, len(sizes) - 0.5)
     axes.set_xticks(np.arange(len(sizes)), [f"{size}" for size in sizes])
     axes.set_yticks(np.arange(len(shares)), [str(Fraction(float(share))) for share in shares])
@@ -85,10 +90,10 @@ def _by_share(axes: Axes, recording: Recording, by_flops: Array) -> None:
     axes.set_xlim(shares[0] / 1.15, shares[-1] * 1.15)
     heights, colours = [], []
     for index, name in enumerate(recording["sketches"]):
-        ink = case(index)
+        ink, _ = SKETCHES[str(name)]
         run = np.isfinite(speedup[row, :, index])
         low, high = recording["speedup_interval"][row, run, index].T
-        axes.plot(shares, by_flops[row, :, index], color=ink.colour, linestyle="--", linewidth=0.9,
+        axes.plot(shares, by_flops[row, :, index], color=ink.colour, linestyle=":", linewidth=1.1,
                   label="by flops")  # fmt: skip
         axes.plot(shares[run], speedup[row, run, index], color=ink.colour, linestyle="-",
                   marker=ink.marker, markersize=3.4, label=str(name))  # fmt: skip
@@ -104,9 +109,9 @@ def _by_share(axes: Axes, recording: Recording, by_flops: Array) -> None:
     axes.set_xlabel("rank over size, $l / m$")
     axes.set_ylabel("full over low-rank")
     axes.set_title(f"$m = n = {recording['sizes'][row]}$")
-    axes.text(0.04, 0.04, "solid: time\ndashed: flops", transform=axes.transAxes, fontsize=8,
+    axes.text(0.04, 0.04, "solid: time\ndotted: flops", transform=axes.transAxes, fontsize=8,
               color=MUTED)  # fmt: skip
-    label_right(axes, heights, [SHORT[str(name)] for name in recording["sketches"]], colours)
+    label_right(axes, heights, [SKETCHES[str(name)][1] for name in recording["sketches"]], colours)
 
 
 FIGURE = Figure(
@@ -115,9 +120,10 @@ FIGURE = Figure(
     caption="How many times as long five Newton-Schulz steps take on the whole matrix as low-rank "
     "orthogonalisation with the same five steps takes within l drawn columns. Left: CPU time in "
     "float32 on one thread, by size and by rank as a share of it; middle: flops by formula. Above "
-    "the line, in hatched cells, low-rank is slower. Right, on logarithmic axes: every sketch at "
-    "the largest size, with 95% intervals of the medians: drawn columns, a Gaussian sketch and "
-    "one with a power iteration; dashed the ratio of flops. No accelerator was measured.",
+    "the line, in hatched cells, low-rank is slower; blank cells were not run. Right, on "
+    "logarithmic axes: every sketch at the largest size that was run up to the largest rank, with "
+    "95% intervals of the medians: drawn columns, a Gaussian sketch and one with a power "
+    "iteration; dotted the ratio of flops. No accelerator was measured.",
     claims=(CLAIM,),
     draw=draw,
 )

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import CASES, INK, SGD, Ink
+from figures.palette import COLUMNS, GAUSSIAN, INK, SGD, WHOLE, Ink
 from figures.panels import guide, label_right, one_two_five, panels, short_slope
 
 RATE, NESTEROV = "low-rank.heavy-tail-rate", "nesterov.rate"
@@ -16,9 +16,9 @@ ORDERS = (2.0, 1.5, 1.2)
 LOOK_AHEAD = Ink("#882255", "-.", "v")
 # As recorded, how it is drawn, how it is named.
 LINES = (
-    (RATE, "full", CASES[0], "full"),
-    (RATE, "Gaussian, r = 3", CASES[1], "Gaussian"),
-    (RATE, "columns, r = 3", CASES[2], "columns"),
+    (RATE, "full", WHOLE, "full"),
+    (RATE, "Gaussian, r = 3", GAUSSIAN, "Gaussian"),
+    (RATE, "columns, r = 3", COLUMNS, "columns"),
     (NESTEROV, "Nesterov, randomised", LOOK_AHEAD, "Nesterov"),
 )
 

@@ -52,6 +52,11 @@ RIEMANN_LORA_ADAPTIVE = Ink("#7F7F7F", "--", "X")
 RIEMANNION = Ink("#C1121F", "-", "h")
 TENSORION = Ink("#332288", "-", "o")
 TENSORION_OFFLINE = Ink("#6699CC", ":", "v")
+COLUMNS = Ink("#0072B2", "-", "o")
+WEIGHTED_COLUMNS = Ink("#D55E00", ":", "s")
+GAUSSIAN = Ink("#009E73", "-.", "^")
+GAUSSIAN_POWER = Ink("#332288", "-", "D")
+WHOLE = Ink("#555555", "-", "o")
 CASES = (Ink("#0072B2", "-", "o"), Ink("#D55E00", "--", "s"), Ink("#009E73", "-.", "^"))
 
 

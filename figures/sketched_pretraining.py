@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from figures.figure import Figure, Recording, Sources
 from figures.loss_curves import loss_curve
-from figures.palette import ADAMW, CASES, INK, ordered_colours
+from figures.palette import ADAMW, COLUMNS, GAUSSIAN_POWER, INK, ordered_colours
 from figures.panels import guide, label_right, panels
 
 CLAIM = "low-rank.pretraining"
@@ -65,8 +65,8 @@ def _excess(axes: Axes, check: Recording) -> None:
     axes.set_xlim(*ends)
     drawn_lines: list[Line2D] = []
     for ink, label, drawn, suffix in (
-        (CASES[0], "columns", columns, ""),
-        (CASES[2], "Gaussian, $h = 1$", gaussian, GAUSSIAN),
+        (COLUMNS, "columns", columns, ""),
+        (GAUSSIAN_POWER, "Gaussian, $h = 1$", gaussian, GAUSSIAN),
     ):
         if not drawn:
             continue

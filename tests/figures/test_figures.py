@@ -147,6 +147,28 @@ LOOKS = {
 }
 
 
+SKETCHES = {
+    "columns": palette.COLUMNS,
+    "columns, r = 3": palette.COLUMNS,
+    "uniform columns": palette.COLUMNS,
+    "norm-weighted columns": palette.WEIGHTED_COLUMNS,
+    "Gaussian": palette.GAUSSIAN,
+    "Gaussian, r = 3": palette.GAUSSIAN,
+    "Gaussian, h = 1": palette.GAUSSIAN_POWER,
+    "Gaussian, $h = 1$": palette.GAUSSIAN_POWER,
+}
+
+
+@every_figure
+def test_a_sketch_has_one_colour_and_marker_in_every_figure(
+    figure: Figure, sources: Sources
+) -> None:
+    for line in (line for axes in figure.drawing(sources).axes for line in axes.lines):
+        if ink := SKETCHES.get(str(line.get_label())):
+            assert line.get_color() == ink.colour, line.get_label()
+            assert line.get_marker() in ("None", ink.marker)
+
+
 @every_figure
 def test_an_optimiser_looks_the_same_in_every_figure(figure: Figure, sources: Sources) -> None:
     for line in (line for axes in figure.drawing(sources).axes for line in axes.lines):
