@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from figures.figure import Figure, Sources
@@ -68,13 +69,15 @@ def _by_rank(axes: Axes, sources: Sources) -> None:
         _noise(axes, ranks, noise["by_rank"][:, number], ink, name)
         members(axes, ranks, check["by_rank"][:, number], ink, name, 3.0)
     plain_log_ticks(axes.xaxis, ranks, at_most=7)
-    handles = [
-        line for line in axes.lines if line.get_label() in INKS or line.get_label() == "best"
-    ]
+    best = next(line for line in axes.lines if line.get_label() == "best")
+    marked = [
+        Line2D([], [], color=ink.colour, linestyle=ink.dashes, marker=ink.marker, markersize=3.0,
+               linewidth=1.0)
+        for ink in INKS.values()
+    ]  # fmt: skip
     axes.legend(
-        handles, [NAMES.get(str(line.get_label()), "best of rank $r$") for line in handles],
-        loc="upper left", frameon=False, fontsize=8, borderpad=0, handlelength=2.4,
-        labelspacing=0.3,
+        [best, *marked], ["best of rank $r$", *(NAMES[name] for name in INKS)],
+        loc="upper left", borderpad=0, handlelength=2.4, labelspacing=0.3,
     )  # fmt: skip
     middle = len(ranks) // 2
     axes.annotate(

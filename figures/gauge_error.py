@@ -55,8 +55,7 @@ def draw(sources: Sources) -> Drawing:
         _differences(axes, sources, dtype)
     double.set_ylim(1e-16, 8.0)
     double.set_ylabel("difference of $BA$ after 20 steps, relative")
-    single.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=7.5, handlelength=2.6,
-                  frameon=False)  # fmt: skip
+    single.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=7.5, handlelength=2.6)
     return drawing
 
 

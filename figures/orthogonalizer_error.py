@@ -61,8 +61,8 @@ def _errors(axes: Axes, sources: Sources) -> None:
     )  # fmt: skip
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(
-        handles[1:], labels[1:], loc="lower left", frameon=False, fontsize=8, borderpad=0,
-        handlelength=2.6, labelspacing=0.35,
+        handles[1:], labels[1:], loc="lower left", borderpad=0, handlelength=2.6,
+        labelspacing=0.35,
     )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(LogLocator(numticks=7))

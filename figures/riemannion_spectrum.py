@@ -67,8 +67,8 @@ def _by_c(axes: Axes, sources: Sources) -> None:
     )  # fmt: skip
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(
-        handles[2:], labels[2:], title=r"$U^{\top}\!G\,V$ times", loc="lower left", frameon=False,
-        fontsize=8, title_fontsize=8, borderpad=0, handletextpad=0.3, labelspacing=0.25,
+        handles[2:], labels[2:], title=r"$U^{\top}\!G\,V$ times", loc="lower left",
+        title_fontsize=8, borderpad=0, handletextpad=0.3, labelspacing=0.25,
         bbox_to_anchor=(0.2, 0.02),
     )  # fmt: skip
     axes.set_xlim(0, 1)

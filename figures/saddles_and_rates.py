@@ -57,9 +57,8 @@ def _decay(axes: Axes, arrays: Recording) -> None:
         )  # fmt: skip
     marks = [line for line in axes.lines if line.get_linewidth() == 0]
     axes.legend(
-        handles=marks, loc="lower left", frameon=False, fontsize=8, handletextpad=0.1,
-        borderpad=0, labelspacing=0.3, title="measured  (predicted)", title_fontsize=8,
-        alignment="left",
+        handles=marks, loc="lower left", handletextpad=0.1, borderpad=0, labelspacing=0.3,
+        title="measured  (predicted)", title_fontsize=8, alignment="left",
     )  # fmt: skip
     axes.set_ylim(bottom=0.1 * float(arrays["gradient_norms"][arrays["gradient_norms"] > 0].min()))
     axes.set_title("Decay near an optimum")

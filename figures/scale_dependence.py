@@ -90,8 +90,8 @@ def _kick(axes: Axes, sources: Sources) -> None:
                    linewidth=1.1, label=start)
             for start, (dashes, marker) in STARTS.items()
         ],
-        loc="lower left", frameon=False, fontsize=8, ncols=2, handlelength=2.2,
-        columnspacing=1, borderpad=0, handletextpad=0.5, labelspacing=0.3,
+        loc="lower left", ncols=2, handlelength=2.2, columnspacing=1, borderpad=0,
+        handletextpad=0.5, labelspacing=0.3,
     )  # fmt: skip
     axes.set_title(r"Moves of $A$ in the first steps")
     axes.set_xlabel("step")

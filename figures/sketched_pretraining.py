@@ -86,7 +86,7 @@ def _excess(axes: Axes, check: Recording) -> None:
     axes.set_xlabel("rank $l$ of the sketch")
     axes.set_ylabel("loss over Muon's (nats)")
     axes.set_title("What is lost, by rank")
-    axes.legend(handles=drawn_lines, loc="upper right", fontsize=8)
+    axes.legend(handles=drawn_lines, loc="upper right")
     label_right(axes, [float(mean), 0.0], [RIVAL, MUON], [ADAMW.colour, INK])
 
 

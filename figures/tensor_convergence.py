@@ -31,9 +31,7 @@ def draw(sources: Sources) -> Drawing:
     for place, task in zip(axes, tasks, strict=True):
         _curves(place, check, task)
     # Below all panels: curves cross everywhere within them.
-    drawing.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
-    )
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return drawing
 
 

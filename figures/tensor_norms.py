@@ -73,9 +73,8 @@ def _values(axes: Axes, sources: Sources) -> None:
     axes.set_ylim(-1.35, len(rows) - 0.25)
     handles = [next(line for line in axes.lines if line.get_label() == name) for name in BALL]
     axes.legend(
-        handles, [*BALL], loc="lower left", frameon=False, fontsize=8, borderpad=0,
-        handletextpad=0.2, labelspacing=0.3,
-    )  # fmt: skip
+        handles, [*BALL], loc="lower left", borderpad=0, handletextpad=0.2, labelspacing=0.3
+    )
     axes.annotate(
         "random extreme points", (-0.98, rows[0] + 0.52), fontsize=8, color=MUTED, va="bottom"
     )
@@ -109,8 +108,8 @@ def _norms(axes: Axes, sources: Sources) -> None:
         for label, _ in NORMS.values()
     ]
     axes.legend(
-        handles, [label for label, _ in NORMS.values()], loc="lower right", frameon=False,
-        fontsize=8, borderpad=0, handletextpad=0.2, ncols=3, columnspacing=1.0,
+        handles, [label for label, _ in NORMS.values()], loc="lower right",
+        borderpad=0, handletextpad=0.2, ncols=3, columnspacing=1.0,
     )  # fmt: skip
     axes.set_title(r"Norms of Gaussian tensors over $\|X\|_\sigma$")
     axes.set_xlabel(r"norm $/\ \|X\|_\sigma$")

@@ -238,3 +238,14 @@ def test_figures_import_nothing_of_ours_but_recorded_results() -> None:
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             ours = {name for name in names if name.partition(".")[0] in rooms}
             assert ours <= allowed, path.name
+
+
+@every_figure
+def test_legends_have_no_frame(figure: Figure, sources: Sources) -> None:
+    drawing = figure.drawing(sources)
+    legends = [
+        *drawing.legends,
+        *(legend for axes in drawing.axes if (legend := axes.get_legend())),
+    ]
+    for legend in legends:
+        assert not legend.get_frame_on()
