@@ -101,7 +101,7 @@ def _distance(axes: Axes, arrays: Recording) -> None:
     ends = np.array([steps.min() / 1.3, steps.max() * 1.3])
     guide(axes, ends, np.exp(level + slope * np.log(ends)), "fit")
     seed_points(axes, steps, distance, SPECTRAL)
-    plain_log_ticks(axes.xaxis, steps)
+    plain_log_ticks(axes.xaxis, steps, at_most=3)
     plain_log_ticks(axes.yaxis, one_two_five(*axes.get_ylim()), at_most=6)
     axes.annotate(slope_text(slope, interval), (0.98, 0.04), xycoords="axes fraction",
                   ha="right", fontsize=8, color=SPECTRAL.colour)  # fmt: skip

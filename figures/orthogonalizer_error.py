@@ -56,7 +56,7 @@ def _errors(axes: Axes, sources: Sources) -> None:
             label=SHORT.get(name, name),
         )  # fmt: skip
     axes.annotate(
-        f"plateau {plateau:.3f}".replace("0.", "."), (steps[-1] + 0.4, plateau), ha="right",
+        f"plateau {plateau:.3f}", (steps[-1] + 0.4, plateau), ha="right",
         va="top", xytext=(0, -2), textcoords="offset points", fontsize=8, color=INK,
     )  # fmt: skip
     handles, labels = axes.get_legend_handles_labels()
@@ -89,7 +89,7 @@ def _range(axes: Axes, sources: Sources) -> None:
     axes.set_title("Range left by Keller Jordan's quintic")
     axes.set_xlabel("steps $k$")
     axes.set_ylabel(r"$\phi_k(s)$, $s \in [10^{-3}, 1]$")
-    texts = [f"{end:.4f}".removeprefix("0") for end in limit]
+    texts = [f"{end:.4f}" for end in limit]
     label_right(axes, list(limit), texts, [INK, INK])
 
 

@@ -56,7 +56,13 @@ def _by_c(axes: Axes, sources: Sources) -> None:
     end = float(curve[np.argmax(lower < BAND[0])])
     axes.axvline(end, color=MUTED, linewidth=0.8, linestyle=":", label="_end")
     axes.annotate(
-        ".1765", (end, 0), xytext=(3, 4), textcoords="offset points", fontsize=8, color=MUTED
+        "0.1765",
+        (end, 0),
+        xytext=(-3, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=MUTED,
     )
     axes.annotate(
         "the claimed band", (0.62, 1.0), ha="center", va="center", fontsize=8, color=MUTED
@@ -111,10 +117,10 @@ FIGURE = Figure(
     title="Singular values of Riemannion's direction",
     caption="Left: singular values of the direction P(Ortho(M)) against c, the singular values of "
     "the part of Ortho(M) that is not tangent, for momenta M = P(G) of Gaussian G at uniform X, "
-    "40 x 30 with rank 4, in which the block of G along X was multiplied by .1 to 30; dashed the "
-    "exact law. The band that was claimed, (.9, 1.1), is grey; it holds where no c exceeds .1765. "
-    "Middle: the largest and the smallest singular value at random points by size, without that "
-    "factor, one point a draw and lines through medians. Right: the same at every step of "
+    "40 x 30 with rank 4, in which the block of G along X was multiplied by 0.1 to 30; dashed the "
+    "exact law. The band that was claimed, (0.9, 1.1), is grey; it holds where no c exceeds "
+    "0.1765. Middle: the largest and the smallest singular value at random points by size, without "
+    "that factor, one point a draw and lines through medians. Right: the same at every step of "
     "Riemannion on a quadratic, 40 x 30, from a locally optimal start; seeds thin, medians bold.",
     claims=(CLAIM,),
     draw=draw,

@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import case
+from figures.palette import case, ordered_colours
 from figures.panels import Array, guide, label_right, panels
 
 ESCAPE, RATE = "usg.saddle-escape", "usg.local-rate"
+MARKERS = "sov^D"  # by the smoothing
 
 
 def draw(sources: Sources) -> Drawing:
@@ -25,16 +26,19 @@ def _escape(axes: Axes, arrays: Recording) -> None:
     offsets, predicted = arrays["log_inverse_offset"], arrays["predicted_slope"]
     ends = np.array([offsets.min(), offsets.max()])
     heights, texts, colours = [], [], []
+    smoothings, curvatures = np.unique(arrays["beta"]), np.unique(np.abs(arrays["curvature"]))
+    shades = ordered_colours(len(curvatures))
     for index, (times, slope) in enumerate(zip(arrays["escape_times"], predicted, strict=True)):
-        ink = case(index)
+        beta, curvature = arrays["beta"][index], abs(arrays["curvature"][index])
+        colour = shades[int(np.searchsorted(curvatures, curvature))]
+        marker = MARKERS[int(np.searchsorted(smoothings, beta)) % len(MARKERS)]
         level = float(np.median(times - slope * offsets))
         guide(axes, ends, level + slope * ends, f"predicted {index}")
-        axes.plot(offsets, times, ink.marker, color=ink.colour, label=f"escape {index}", zorder=5)
+        axes.plot(offsets, times, marker, color=colour, label=f"escape {index}", zorder=5)
         heights.append(level + slope * ends[1])
-        beta, curvature = arrays["beta"][index], arrays["curvature"][index]
-        texts.append(rf"$\beta = {beta:g},\ |\lambda| = {abs(curvature):g}$")
-        colours.append(ink.colour)
-    axes.set_ylim(0, None)
+        texts.append(rf"$\beta = {beta:g},\ |\lambda| = {curvature:g}$")
+        colours.append(colour)
+    axes.margins(y=0.08)
     axes.set_title(r"Escape from a saddle: $(\beta/|\lambda|)\,\ln(1/\epsilon)$")
     axes.set_xlabel(r"$\ln(1/\epsilon)$ for an offset $\epsilon$ from the saddle")
     axes.set_ylabel(r"escape time $t$")
@@ -77,10 +81,11 @@ FIGURE = Figure(
     name="saddles-and-rates",
     title="Escape from a saddle and decay near an optimum",
     caption="Left: time that spectral gradient flow takes to leave a saddle against the logarithm "
-    "of the inverse offset from it, for several smoothings beta and curvatures lambda; dashed "
-    "lines have the predicted slopes beta over the absolute value of lambda. Right: gradient norm "
-    "near an optimum on a logarithmic axis against flow time in units of beta; dashed lines decay "
-    "at the predicted rates, and the key states measured and predicted rates per unit flow time.",
+    "of the inverse offset from it, for several smoothings beta (markers) and curvatures lambda "
+    "(colours); dashed lines have the predicted slopes beta over the absolute value of lambda. "
+    "Right: gradient norm near an optimum on a logarithmic axis against flow time in units of "
+    "beta, down to round-off; dashed lines decay at the predicted rates, and the key states "
+    "measured and predicted rates per unit flow time.",
     claims=(ESCAPE, RATE),
     draw=draw,
 )

@@ -44,7 +44,8 @@ def _curves(axes: Axes, check: Recording, task: str) -> None:
         axes.fill_between(steps, low, high, color=ink.colour, alpha=0.18, linewidth=0,
                           label=f"_interval of {name} at {rate:g}")  # fmt: skip
         axes.plot(steps, mean, color=ink.colour, linestyle=ink.dashes, marker=ink.marker,
-                  markersize=2.6, markevery=4, linewidth=1.2, label=name)  # fmt: skip
+                  markersize=2.6, markevery=4, linewidth=1.2, clip_on=False,
+                  label=name)  # fmt: skip
     axes.set_xlim(0, steps[-1])
     axes.set_title(task.capitalize())
     axes.set_xlabel("step")
