@@ -14,6 +14,8 @@ from figures.panels import label_right, panels
 
 # Nats above the least loss of the worst curve: what is higher belongs to rates far too high.
 SHOWN = 0.6
+# Of the panel's height: best losses this near each other put their labels in no order.
+ALIKE = 0.05
 
 
 def loss_panels(rows: Mapping[str, Recording], texts: Sequence[str]) -> Drawing:
@@ -39,6 +41,9 @@ def loss_panels(rows: Mapping[str, Recording], texts: Sequence[str]) -> Drawing:
     last = list(rows.values())[-1]
     # At the height of their best: at the right edge many curves have left the panel.
     heights = [float(np.nanmin(last["losses"][line].mean(1))) for line in range(len(texts))]
+    if np.ptp(heights) < ALIKE * (high - low):
+        # As good as one height, from above in the order of the texts.
+        heights = [np.mean(heights) - 1e-6 * line * (high - low) for line in range(len(texts))]
     label_right(axes[-1], heights, texts, colours)
     return drawing
 

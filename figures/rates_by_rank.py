@@ -23,9 +23,9 @@ FIGURE = Figure(
     name="rates-by-rank",
     title="Learning rates by rank",
     caption="Validation loss after training against learning rate, on a logarithmic axis, by rank. "
-    "Points are seeds, lines their means; a diamond is the best rate, the bar through it its 95% "
-    "interval. From the left LoRA-Muon, Muon on each factor and Spectron, each beside dense Muon, "
-    "and AdamW on the factors beside AdamW on the matrix.",
+    "Points are seeds, lines their means, which end where a run diverged; a diamond is the best "
+    "rate, the bar through it its 95% interval. From the left LoRA-Muon, Muon on each factor and "
+    "Spectron, each beside dense Muon, and AdamW on the factors beside AdamW on the matrix.",
     claims=(CLAIM,),
     draw=draw,
 )

@@ -23,9 +23,10 @@ FIGURE = Figure(
     name="rates-by-rescaling",
     title="Learning rates by the size of the factors",
     caption="Validation loss after training against learning rate, on a logarithmic axis, from the "
-    "factors (cB, A/c), by c. Points are seeds, lines their means; a diamond is the best rate, the "
-    "bar through it its 95% interval. From the left LoRA-Muon, whose curves coincide, "
-    "Spectron, and the controls, Muon on each factor and AdamW.",
+    "factors (cB, A/c), by c. Points are seeds, lines their means, which end where a run diverged; "
+    "a diamond is the best rate, the bar through it its 95% interval. From the left LoRA-Muon, "
+    "whose curves are claimed to coincide, Spectron, and the controls, Muon on each factor and "
+    "AdamW.",
     claims=(CLAIM,),
     draw=draw,
 )

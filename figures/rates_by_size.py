@@ -22,9 +22,9 @@ FIGURE = Figure(
     name="rates-by-size",
     title="Learning rates by width and depth",
     caption="Validation loss after training against learning rate, on a logarithmic axis, by width "
-    "and depth of a transformer with low-rank layers. Points are seeds, lines their means; a "
-    "diamond is the best rate, the bar through it its 95% interval. Left LoRA-Muon, right AdamW on "
-    "the factors, the control.",
+    "and depth of a transformer with low-rank layers. Points are seeds, lines their means, which "
+    "end where a run diverged; a diamond is the best rate, the bar through it its 95% interval. "
+    "Left LoRA-Muon, right AdamW on the factors, the control.",
     claims=(CLAIM,),
     draw=draw,
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
@@ -246,6 +247,12 @@ def test_losses_by_rate_and_rescaling(sources: Sources) -> None:
     assert_curves(axes[1], sources.check(SCALES).within("Spectron"), scales)
     for panel, name in zip(axes[2:], ("Muon on each factor", "AdamW"), strict=True):
         assert_curves(panel, sources.control(SCALES, name), scales)
+
+
+def test_curves_whose_best_are_alike_are_labelled_in_their_order(sources: Sources) -> None:
+    axes = rates_by_rescaling.FIGURE.drawing(sources).axes[-1]
+    heights = {text.get_text(): text.xy[1] for text in axes.texts if isinstance(text, Annotation)}
+    assert sorted(heights, key=lambda text: -heights[text]) == [f"$c = {c}$" for c in (1, 3, 9, 27)]
 
 
 @pytest.mark.parametrize(
