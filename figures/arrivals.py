@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import COLUMN_WIDTH, GRADIENT, MUTED, SPECTRAL, Ink
+from figures.palette import COLUMN_WIDTH, GRADIENT, MUTED, SPECTRAL, Ink, legible
 from figures.panels import median_arrival, one_two_five, panels, plain_log_ticks
 
 SPECTRAL_CLAIM, GRADIENT_CLAIM = "usg.smallest-first", "usg.gf-largest-first"
@@ -52,7 +52,7 @@ def _flow(axes: Axes, arrays: Recording, ink: Ink, name: str, above: bool) -> No
     axes.annotate(
         name, (targets[second], predicted[second]), xytext=(10, 7 if above else -9),
         textcoords="offset points", ha="left", va="bottom" if above else "top",
-        color=ink.colour, fontsize=9,
+        color=legible(ink.colour), fontsize=9,
     )  # fmt: skip
 
 

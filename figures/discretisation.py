@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import INK, MUTED, SPECTRAL, ordered_colours
+from figures.palette import INK, MUTED, SPECTRAL, legible, ordered_colours
 from figures.panels import (
     Array,
     guide,
@@ -88,7 +88,7 @@ def _key(axes: Axes, steps: Array) -> None:
                   markersize=3.2, markevery=(1, 2), transform=axes.transAxes,
                   label="_key")  # fmt: skip
         axes.annotate(text, (0.12, height), xycoords="axes fraction", va="center_baseline",
-                      color=colour, fontsize=8)  # fmt: skip
+                      color=legible(colour), fontsize=8)  # fmt: skip
 
 
 def _distance(axes: Axes, arrays: Recording) -> None:

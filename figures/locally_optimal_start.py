@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Sources
-from figures.palette import CONTRAST, INK, MUTED, Ink
+from figures.palette import CONTRAST, INK, MUTED, Ink, legible
 from figures.panels import Array, guide, label_right, members, panels, seeds_and_median
 
 OPTIMUM, GAIN, PAIRS = "riemannlora.loi-optimal", "riemannlora.loi-gain", "top-r pairing"
@@ -52,7 +52,7 @@ def _ascent(axes: Axes, sources: Sources) -> None:
     axes.set_ylabel(r"share of $\sigma_1^2 + \dots + \sigma_{2r}^2$")
     axes.annotate(
         r"pairs: $U_{1..r}$ with $V_{1..r}$", (rounds[-1], pairs), ha="right", va="top", fontsize=8,
-        color=PAIRED.colour, xytext=(0, -3), textcoords="offset points",
+        color=legible(PAIRED.colour), xytext=(0, -3), textcoords="offset points",
     )  # fmt: skip
     axes.annotate(
         r"LOI: $U_{1..r}$ with $V_{r+1..2r}$", (rounds[-1], 1.0), ha="right", va="bottom",

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Recording, Sources
-from figures.palette import CASES, INK, Ink
+from figures.palette import CASES, INK, Ink, legible
 from figures.panels import Array, guide, label_right, panels
 
 CLAIM = "usg.lockstep"
@@ -56,7 +56,7 @@ def _modes(axes: Axes, arrays: Recording) -> None:
         axes.plot([0.03, 0.1], [height, height], color=ink.colour, linestyle=ink.dashes,
                   linewidth=1.1, transform=axes.transAxes, label="_key")  # fmt: skip
         axes.annotate(text, (0.13, height), xycoords="axes fraction", va="center_baseline",
-                      color=ink.colour, fontsize=8)  # fmt: skip
+                      color=legible(ink.colour), fontsize=8)  # fmt: skip
     axes.set_title("Optimisers and flow")
     axes.set_xlabel(r"flow time $t = \eta\,\times$ steps")
     axes.set_ylabel(r"$\sqrt{d_i(t)}$")

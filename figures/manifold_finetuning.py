@@ -16,6 +16,7 @@ from figures.palette import (
     RIEMANN_LORA_ADAPTIVE,
     RIEMANNION,
     Ink,
+    legible,
 )
 from figures.panels import panels
 
@@ -84,7 +85,7 @@ def _excess(axes: Axes, check: Recording) -> None:
     axes.axvline(0, color=CONTRAST, linewidth=0.8, zorder=0, label="_no difference")
     axes.set_yticks(rows, [NAMES.get(name, name) for name in names])
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
-        tick.set_color(INKS[name].colour)
+        tick.set_color(legible(INKS[name].colour))
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlabel("loss over Riemannion's (nats)")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import matplotlib
-from matplotlib.colors import to_hex
+import numpy as np
+from matplotlib.colors import to_hex, to_rgb
 
 COLUMN_WIDTH = 3.35  # inches: one column of a two-column paper
 FULL_WIDTH = 6.9  # inches: both columns
@@ -74,6 +75,14 @@ def case(index: int) -> Ink:
     ink = CASES[index % len(CASES)]
     lap = index // len(CASES)
     return ink if lap == 0 else Ink(ink.colour, ink.dashes, "Dv<>pP*X"[(index - 3) % 8])
+
+
+def legible(colour: str) -> str:
+    """``colour``, darkened as far as words in it need on white paper, a contrast of 4.5 to 1."""
+    red, green, blue = to_rgb(colour)
+    shares = np.linspace(1, 0, 51)
+    shades = (to_hex((share * red, share * green, share * blue)) for share in shares)
+    return next(shade for shade in shades if 1.05 / (luminance(shade) + 0.05) >= 4.5)
 
 
 def luminance(colour: str) -> float:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from figures.palette import FULL_WIDTH, INK, Ink
+from figures.palette import FULL_WIDTH, INK, Ink, legible
 
 Array = NDArray[Any]
 
@@ -106,8 +106,8 @@ def label_right(
     ):
         axes.annotate(
             text, (1.0, share), xycoords="axes fraction", xytext=(3, 0),
-            textcoords="offset points", va="center", ha="left", color=colour, fontsize=8.5,
-            linespacing=0.85,
+            textcoords="offset points", va="center", ha="left", color=legible(colour),
+            fontsize=8.5, linespacing=0.85,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from figures.figure import Figure, Sources
-from figures.palette import INK, MUTED, SHADE, Ink, ordered_colours
+from figures.palette import INK, MUTED, SHADE, Ink, legible, ordered_colours
 from figures.panels import Array, guide, members, panels, plain_log_ticks, seeds_and_median
 
 CLAIM = "riemannlora.riemannion-spectrum"
@@ -92,7 +92,8 @@ def _by_size(axes: Axes, sources: Sources) -> None:
     ):  # fmt: skip
         members(axes, sizes, extreme, ink, name)
         axes.annotate(
-            name, (sizes[2], float(np.median(extreme[2]))), fontsize=8, color=ink.colour,
+            name, (sizes[2], float(np.median(extreme[2]))), fontsize=8,
+            color=legible(ink.colour),
             xytext=(9, 2 if name == "largest" else -12), textcoords="offset points",
         )  # fmt: skip
     plain_log_ticks(axes.xaxis, sizes, at_most=4)

@@ -16,6 +16,7 @@ from figures.palette import (
     PROJECTED,
     SHADE,
     SIGNS,
+    legible,
 )
 from figures.panels import guide, label_right, members, panels, plain_log_ticks
 
@@ -65,8 +66,8 @@ def _name_steps(axes: Axes, sources: Sources) -> None:
         at = min(at, len(ranks) - 1)
         lowest = float(check[name][at].min())
         axes.annotate(text, (ranks[at], lowest), xytext=(0, -4), textcoords="offset points",
-                      ha="center", va="top", color=ink.colour, fontsize=8,
-                      linespacing=0.85)  # fmt: skip
+                      ha="center", va="top", color=legible(ink.colour),
+                      fontsize=8, linespacing=0.85)  # fmt: skip
     axes.annotate("optimum", (ranks[0], 1.0), xytext=(0, 2), textcoords="offset points",
                   ha="left", va="bottom", color=INK, fontsize=8)  # fmt: skip
 

@@ -107,6 +107,12 @@ def test_text_contrasts_with_paper(colour: str) -> None:
     assert 1.05 / (palette.luminance(colour) + 0.05) >= 4.5
 
 
+def test_words_are_darkened_no_further_than_they_need() -> None:
+    assert palette.legible(palette.INK) == palette.INK
+    green = palette.ordered_colours(5)[-1]
+    assert palette.luminance(palette.legible(green)) == pytest.approx(0.18, abs=0.01)
+
+
 def test_luminance_of_black_white_and_middle_grey() -> None:
     assert palette.luminance("black") == 0.0
     assert palette.luminance("white") == pytest.approx(1.0)

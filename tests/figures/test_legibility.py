@@ -8,12 +8,15 @@ import matplotlib
 import pytest
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from figures.catalogue import FIGURES
 from figures.figure import STYLE, Sources
+from figures.palette import luminance
 
 
 @pytest.fixture(scope="module", params=FIGURES, ids=lambda figure: figure.name)
@@ -65,3 +68,14 @@ def test_words_within_a_panel_do_not_cover_each_other(drawing: Drawing) -> None:
             both = Bbox.intersection(one, other)
             # Boxes have room for descenders, which few words use.
             assert both is None or both.height < 0.35 * min(one.height, other.height)
+
+
+def test_words_contrast_with_the_paper(drawing: Drawing) -> None:
+    """But for those on coloured cells, which have their own ground."""
+    for axes in drawing.axes:
+        if axes.images or any(isinstance(each, QuadMesh) for each in axes.collections):
+            continue
+        words = [*axes.texts, *tick_labels(axes.xaxis), *tick_labels(axes.yaxis)]
+        for text in seen(words):
+            contrast = 1.05 / (luminance(to_hex(text.get_color())) + 0.05)
+            assert contrast >= 4.5, text.get_text()
