@@ -100,6 +100,22 @@ def test_ids_are_unique_and_every_inner_link_leads_somewhere(page: Page) -> None
     assert {target for target in targets if target.removeprefix("#") not in ids} == set()
 
 
+def test_the_contents_lead_to_every_paper_and_to_the_foot(html: str) -> None:
+    (contents,) = re.findall(r'<nav class="contents".*?</nav>', html, re.DOTALL)
+    papers = re.findall(r'<h2 id="(paper-\d+)">', html)
+    assert re.findall(r'href="#([^"]*)"', contents) == [*papers, "figures", "verdicts", "run"]
+
+
+def test_the_source_of_a_claim_is_seen_without_opening_anything(html: str) -> None:
+    shown = card(html, "usg.equal-rate")
+    assert "stated by the paper (Theorem 5.7 of arXiv 2602.06385)" in shown.partition("<details")[0]
+
+
+def test_what_is_folded_is_printed(html: str) -> None:
+    printed = html.partition("@media print")[2].partition("</style>")[0]
+    assert "details::details-content { content-visibility: visible; }" in printed
+
+
 def test_statements_are_mathml(html: str) -> None:
     shown = card(html, "usg.equal-rate")
     assert "<msqrt>" in shown
