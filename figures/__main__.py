@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from claims.results import Results, ResultsError, read_results, write_atomically
+from figures.captions import caption
 from figures.catalogue import FIGURES
 from figures.evidence import command, missing_claims, missing_sentence, skipped, sources
 from figures.figure import FORMATS, Figure, MissingEvidence
@@ -20,7 +21,8 @@ from figures.figure import FORMATS, Figure, MissingEvidence
 HELP = (
     "Draw the theorem-illustration figures from recorded evidence.\n\n"
     "Nothing is run: OUT/results.json and OUT/evidence are read, and every figure is written to "
-    "OUT/figures/NAME.FORMAT. The same evidence gives the same bytes.\n\n"
+    "OUT/figures/NAME.FORMAT, with its caption and sources in NAME.txt. The same evidence gives "
+    "the same bytes.\n\n"
     "Figures:\n\n"
     + "\n\n".join(f"* {f.name}: {f.title} ({', '.join(f.claims)})" for f in FIGURES)
     + "\n\nExit code: 0 every figure asked for was drawn; 1 evidence was missing for some (the "
@@ -112,6 +114,10 @@ def _draw(
                     write_atomically(path, methodcaller("write", drawn))
                     console.print(str(path))
                     progress.advance(task)
+                text = caption(figure, results).encode()
+                write_atomically(
+                    out / "figures" / f"{figure.name}.txt", methodcaller("write", text)
+                )
             except (MissingEvidence, ResultsError) as error:
                 errors.print(str(error))
                 lacking |= dict.fromkeys(missing or figure.claims)

@@ -26,21 +26,50 @@ def copy_of(source: Path, target: Path) -> Path:
     return target
 
 
+def drawn_in(out: Path) -> list[str]:
+    """The drawings, without the captions beside them."""
+    paths = sorted((out / "figures").iterdir())
+    return [path.name for path in paths if path.suffix != ".txt"]
+
+
 def test_all_figures_in_the_default_formats(recorded_run: Path, tmp_path: Path) -> None:
     out = copy_of(recorded_run, tmp_path / "out")
     code, output = run("--out", str(out))
     assert code == 0
     written = {path.name for path in (out / "figures").iterdir()}
-    assert written == {f"{figure.name}.{ending}" for figure in FIGURES for ending in ("svg", "png")}
-    assert all(name in output for name in written)
+    endings = ("svg", "png", "txt")
+    assert written == {f"{figure.name}.{ending}" for figure in FIGURES for ending in endings}
+    assert all(name in output for name in written if not name.endswith(".txt"))
+
+
+def test_a_caption_goes_with_every_figure(recorded_run: Path, tmp_path: Path) -> None:
+    out = copy_of(recorded_run, tmp_path / "out")
+    assert run("arrivals", "--out", str(out))[0] == 0
+    (figure,) = [figure for figure in FIGURES if figure.name == "arrivals"]
+    text = " ".join((out / "figures" / "arrivals.txt").read_text().split())
+    assert text.startswith(f"{figure.title}. {figure.caption} Evidence of usg.smallest-first")
+    for claim in figure.claims:
+        assert (
+            f"Evidence of {claim} (Theorem 5.7 of arXiv 2602.06385): HOLDS; quick tier, seed 0, "
+            "cpu, 2026-03-01 09:30 UTC, commit 0123456789abcdef."
+        ) in text
+
+
+def test_a_caption_names_the_run_that_is_drawn(tmp_path: Path) -> None:
+    out = write_run(tmp_path, seeds=2, tier="full")
+    write_run(tmp_path, seeds=2, skipped=["usg.smallest-first"])
+    assert run("arrivals", "--out", str(out))[0] == 0
+    text = " ".join((out / "figures" / "arrivals.txt").read_text().split())
+    _, first, second = text.split("Evidence of ")
+    assert "HOLDS; full tier" in first
+    assert "HOLDS; quick tier" in second
 
 
 def test_named_figures_and_formats(recorded_run: Path, tmp_path: Path) -> None:
     out = copy_of(recorded_run, tmp_path / "out")
     code, _ = run("arrivals", "l2", "arrivals", "--out", str(out), "--format", "pdf, svg")
     assert code == 0
-    written = sorted(path.name for path in (out / "figures").iterdir())
-    assert written == ["arrivals.pdf", "arrivals.svg", "l2.pdf", "l2.svg"]
+    assert drawn_in(out) == ["arrivals.pdf", "arrivals.svg", "l2.pdf", "l2.svg"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +121,7 @@ def test_missing_evidence_exits_with_1_and_says_what_to_run(tmp_path: Path) -> N
         "python paper_checks.py --only usg.local-rate --only usg.equal-rate --tier quick --seed 0"
         in output
     )
-    assert [path.name for path in (out / "figures").iterdir()] == ["arrivals.svg"]
+    assert drawn_in(out) == ["arrivals.svg"]
 
 
 def test_of_a_run_with_a_subject_nothing_is_advised(tmp_path: Path) -> None:
@@ -117,7 +146,7 @@ def test_what_the_run_skipped_is_missing_only_where_it_was_asked_for(tmp_path: P
     code, output = run(*arguments)
     assert code == 0, output
     assert f"{name} is left out" in output
-    assert len(list((out / "figures").iterdir())) == len(FIGURES) - 1
+    assert len(drawn_in(out)) == len(FIGURES) - 1
     # What another tier has recorded is drawn.
     write_run(out, seeds=2, tier="full")
     write_run(out, skipped=[claim], seeds=2)
@@ -134,7 +163,7 @@ def test_damaged_evidence_exits_with_1_and_names_the_file(
     code, output = run("l2", "order-boundary", "--out", str(out), "--format", "svg")
     assert code == 1
     assert "usg.l2-convergence.npz is damaged" in output
-    assert [path.name for path in (out / "figures").iterdir()] == ["order-boundary.svg"]
+    assert drawn_in(out) == ["order-boundary.svg"]
 
 
 def test_help_lists_every_figure_and_what_it_reads() -> None:
