@@ -163,11 +163,13 @@ def run(
         out = out / subject.replace(":", ".")
     require_writable(out)
     from claims.registry import Place
-    from claims.results import sole_recorder
+    from claims.results import kind_of, sole_recorder
     from claims.running.crew import Asked
 
     names = [name.strip() for given in only or [] for name in given.split(",")]
-    asked = Asked(tier, seed, REGISTRY_MODULE, subject, Place(device, dtype), out / "cells")
+    place = Place(device, dtype)
+    # Of each kind of run apart, so that none takes away what another was stopped with.
+    asked = Asked(tier, seed, REGISTRY_MODULE, subject, place, out / "cells" / kind_of(tier, place))
     whole = not (names or resume) and paper is subject is None
     # All claims are loaded by workers while this process does; a choice of them comes first.
     chosen = None if whole else _chosen(asked, names, paper)
@@ -243,7 +245,7 @@ def _run(
     out: Path,
     resume: bool,
 ) -> int:
-    from claims.results import NotRecorded, Recorder, forget, previous_seconds, read_results
+    from claims.results import NotRecorded, Recorder, forget, previous_seconds, resumable
     from claims.results.provenance import kept_claims, other_code, resumed, run_header, settled
     from claims.results.recorded import Recorded
     from claims.running.crew import CrewLost
@@ -261,12 +263,13 @@ def _run(
         asked.tier, asked.seed, crew.jobs, command, asked.subject, asked.place, crew.gpus
     )
     kept: tuple[Recorded, ...] = ()
-    if resume and (out / "results.json").exists():
+    if resume:
         with usage_errors("--resume", "; without it the run begins anew"):
-            previous = read_results(out)
-            header = resumed(header, previous)
-            kept = kept_claims(previous, order)
-        if told := other_code(header, previous):
+            previous = resumable(out, header)
+            if previous is not None:
+                header = resumed(header, previous)
+                kept = kept_claims(previous, order)
+        if previous is not None and (told := other_code(header, previous)):
             console.print(Text(f"Note: {told}."), soft_wrap=True)
     done = settled(kept)
     rest = [claim for claim in chosen if claim.id not in done]

@@ -153,15 +153,40 @@ def test_what_claims_keep_on_their_way_is_gone_on_with_by_resume_alone(tmp_path:
     def parts(*options: str) -> list[str]:
         result = call("--only", "work.*", "--out", tmp_path, "--jobs", 1, *options)
         assert result.exit_code == 0, result.output
-        return sorted(path.name for path in (tmp_path / "cells").iterdir())
+        return sorted(path.name for path in (tmp_path / "cells" / "quick").iterdir())
 
     first, second = fakes.part_name(0), fakes.part_name(1)
     assert parts() == [first]
     assert parts() == [first], "a new run keeps nothing of an old one"
     (tmp_path / "results.json").unlink()
     assert parts("--resume") == sorted([first, second])
-    (tmp_path / "cells" / "of somebody else").touch()
+    (tmp_path / "cells" / "quick" / "of somebody else").touch()
     assert parts() == [first, "of somebody else"]
+
+
+def test_a_run_that_was_stopped_is_gone_on_with_after_one_of_another_tier(
+    tmp_path: Path, in_process: list[str]
+) -> None:
+    """What a full run had, claims and parts of them, a quick one in between leaves alone."""
+    first, refuted = "fake.passing", "fake.refuted"
+    part = tmp_path / "cells" / "full" / fakes.part_name(0)
+    full = ("--tier", "full", "--out", tmp_path)
+    assert call("--only", first, *full).exit_code == 0
+    before = read_results(tmp_path)[first]
+    part.parent.mkdir(parents=True)
+    part.touch()
+    assert call("--only", f"{first},{refuted}", "--out", tmp_path).exit_code == 0
+    assert part.exists()
+    in_process.clear()
+    resumed = call("--only", f"{first},{refuted}", *full, "--resume")
+    assert "Resuming: 1 of 2 claims are recorded." in resumed.output
+    assert in_process == [refuted]
+    assert read_results(tmp_path)[first] == before
+    assert [str(path.name) for path in tmp_path.glob("results-*")] == ["results-quick.json"]
+    assert part.exists()
+    # A new full run keeps nothing of the old one.
+    assert call("--only", first, *full).exit_code == 0
+    assert not part.exists()
 
 
 def test_resume_keeps_what_is_recorded_and_runs_what_raised(
@@ -227,7 +252,7 @@ def test_what_cannot_be_written_ends_the_run_and_is_said(
     (tmp_path / "evidence").touch()
     stopped = call(*asked)
     assert stopped.exit_code == 130, stopped.output
-    said = f"Interrupted, for {tmp_path} cannot be written: File exists; 0 claims stand in"
+    said = f"Interrupted, for {tmp_path} cannot be written: Not a directory; 0 claims stand in"
     assert said in stopped.output
     (tmp_path / "evidence").unlink()
     (tmp_path / "report.html").mkdir()
@@ -274,7 +299,7 @@ def test_resume_refuses_other_versions_and_damage(tmp_path: Path, in_process: li
     refuse("results.json is damaged", *resume)
     refuse("; without it the run begins anew", *resume)
     (tmp_path / "results.json").write_bytes(whole)
-    (tmp_path / "evidence/fake.passing.npz").write_bytes(b"")
+    (tmp_path / "evidence/quick/fake.passing.npz").write_bytes(b"")
     refuse("fake.passing.npz is damaged", *resume)
     assert in_process == ["fake.passing"]
 

@@ -18,10 +18,13 @@ from simulate.atomic import write_atomically
 Arrays = dict[str, NDArray[Any]]
 
 
-def evidence_name(identifier: str) -> str:
-    """Where the evidence of a claim lies, from the output folder on."""
+def evidence_name(identifier: str, kind: str) -> str:
+    """Where the evidence of a claim lies, from the output folder on.
+
+    Runs of another kind, a tier mostly, have theirs elsewhere: none takes another's away.
+    """
     require_id(identifier)
-    return f"evidence/{identifier}.npz"
+    return f"evidence/{kind}/{identifier}.npz"
 
 
 def labelled_arrays(evidence: Evidence | None, controls: Mapping[str, Evidence]) -> Arrays:

@@ -107,8 +107,14 @@ def place_of(run: Mapping[str, Any]) -> str:
 
 def kind(run: Mapping[str, Any]) -> str:
     """The runs whose results take each other's place: of one tier, device and dtype."""
-    place = place_of(run)
-    return str(run["tier"]) if place == "cpu" else f"{run['tier']}-{place.replace(', ', '-')}"
+    dtype = run.get("dtype", OWN)
+    return kind_of(run["tier"], Place(run["device"], None if dtype == OWN else dtype))
+
+
+def kind_of(tier: str, place: Place) -> str:
+    """The kind of a run that is asked for: "full", or "quick-cuda-bfloat16"."""
+    elsewhere = [] if place == HERE else [place.device, *filter(None, [place.dtype])]
+    return "-".join([tier, *elsewhere])
 
 
 def kept_claims(previous: Results, known: Collection[str]) -> tuple[Recorded, ...]:

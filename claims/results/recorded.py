@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from claims.registry import Claim, Evidence, Measurement, Verdict
-from claims.results.evidence_file import Arrays, evidence_name, read_arrays
+from claims.results.evidence_file import Arrays, read_arrays
 from geometry.names import unknown_name
 
 # The texts that a claim declares and its record repeats.
@@ -128,8 +128,8 @@ class Results:
         raise unknown_name("recorded claim", identifier, [claim.id for claim in self.claims])
 
 
-def recorded(outcome: Outcome, out: Path, evidence: bool) -> Recorded:
-    """``outcome`` as it will stand in the results of the folder ``out``."""
+def recorded(outcome: Outcome, out: Path, evidence: str | None) -> Recorded:
+    """``outcome`` as it will stand in the results of the folder ``out``, with a file of arrays."""
     claim, taken = outcome.claim, outcome.evidence
     return Recorded(
         **{name: getattr(claim, name) for name in DECLARED},
@@ -145,6 +145,6 @@ def recorded(outcome: Outcome, out: Path, evidence: bool) -> Recorded:
         },
         seconds=outcome.seconds,
         traceback=outcome.traceback,
-        evidence=evidence_name(claim.id) if evidence else None,
+        evidence=evidence,
         folder=out,
     )

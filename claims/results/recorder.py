@@ -1,7 +1,7 @@
 """Writing results as they come, and reading them back.
 
-``results.json`` holds everything that is said of a run, ``evidence/<claim id>.npz`` the arrays.
-Both are written atomically, claim by claim, and never read half.
+``results.json`` holds everything that is said of a run, ``evidence/<kind>/<claim id>.npz`` the
+arrays. Both are written atomically, claim by claim, and never read half.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Recorder:
 
     ``order`` gives the ids in the registry's order, in which they stand in the file whatever the
     order they are recorded in; ``kept`` are claims of an earlier run that this one goes on with.
-    A results file that is there already is replaced when the first claim is recorded.
+    A results file that is there already is replaced, or set aside where it is of another kind, when
+    the first claim is recorded.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class Recorder:
         self._run = {"finished": None, "seconds": 0.0, **run}
         self._order = {identifier: place for place, identifier in enumerate(order)}
         self._recorded = {claim.id: claim for claim in kept}
-        self._begun = bool(kept)
+        self._kind = kind(self._run)
+        self._begun = False
         self._seconds_before = float(self._run["seconds"])
         self._start = time.perf_counter()
 
@@ -83,18 +85,14 @@ class Recorder:
         Raises NotRecorded where they cannot be written.
         """
         arrays = labelled_arrays(outcome.evidence, outcome.controls)
-        written = recorded(outcome, self._out, evidence=bool(arrays))
-        evidence = self._out / evidence_name(written.id)
+        name = evidence_name(outcome.claim.id, self._kind)
+        written = recorded(outcome, self._out, name if arrays else None)
         with self._writing():
-            if not self._begun:
-                # The old results must not be left to point at the new evidence.
-                set_aside(self._out, kind(self._run))
-                self._begun = True
+            self._begin()
             if arrays:
-                write_arrays(evidence, arrays)
-            elif outcome.verdict is not Verdict.SKIPPED:
-                # Of a claim that is skipped the evidence of an earlier run stands.
-                evidence.unlink(missing_ok=True)
+                write_arrays(self._out / name, arrays)
+            else:
+                (self._out / name).unlink(missing_ok=True)
             self._write(self._recorded | {written.id: written})
         return written
 
@@ -102,6 +100,7 @@ class Recorder:
         """Note that the run came to its end. Raises NotRecorded as ``record`` does."""
         self._run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         with self._writing():
+            self._begin()
             self._write(self._recorded)
         return self.results
 
@@ -109,6 +108,11 @@ class Recorder:
     def results(self) -> Results:
         """What was recorded up to now."""
         return Results(dict(self._run), tuple(self._recorded.values()))
+
+    def _begin(self) -> None:
+        if not self._begun:
+            set_aside(self._out, self._kind, goes_on=bool(self._recorded))
+            self._begun = True
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -125,6 +129,8 @@ class Recorder:
         ordered = sorted(claims.values(), key=lambda claim: self._order.get(claim.id, last))
         content = {"schema": SCHEMA, "run": self._run, "claims": [*map(encode, ordered)]}
         write_json(self._out / FILE, content)
+        # Of one kind the newest results are there, once.
+        (self._out / ASIDE.format(self._kind)).unlink(missing_ok=True)
         self._recorded = {claim.id: claim for claim in ordered}
 
 
@@ -139,7 +145,6 @@ def read_results(out: Path) -> Results:
     earlier: dict[str, Earlier] = {}
     if skipped:
         runs = [_read(path) for path in sorted(out.glob(ASIDE.format("*")))]
-        # The last run of a claim is the one whose evidence is there.
         for run in sorted(runs, key=lambda run: str(run.run["started"])):
             earlier.update(
                 (claim.id, Earlier(run.run, claim))
@@ -155,18 +160,37 @@ def previous_seconds(out: Path, run: Mapping[str, Any]) -> dict[str, float]:
     To start the longest first: as only the order hangs on it, damaged results say nothing.
     """
     try:
-        previous = read_results(out)
+        previous = _last_of(out, kind(run))
     except ResultsError:
         return {}
-    if kind(previous.run) != kind(run):
-        return {}
-    return {claim.id: claim.seconds for claim in previous}
+    return {claim.id: claim.seconds for claim in previous or ()}
 
 
-def set_aside(out: Path, coming: str) -> None:
+def resumable(out: Path, run: Mapping[str, Any]) -> Results | None:
+    """What a run with this header may go on with: the last results of its kind.
+
+    Where there are none those of another kind, which it may not; None where there are none at all.
+
+    Raises ResultsError as :func:`read_results` does.
+    """
+    own = _last_of(out, kind(run))
+    return own if own is not None or not (out / FILE).exists() else _read(out / FILE)
+
+
+def _last_of(out: Path, wanted: str) -> Results | None:
+    """The last results of a kind, which those of another may have followed."""
+    for path in (out / FILE, out / ASIDE.format(wanted)):
+        if path.exists() and kind((results := _read(path)).run) == wanted:
+            return results
+    return None
+
+
+def set_aside(out: Path, coming: str, goes_on: bool) -> None:
     """Make room for the results of a run of a kind: those of another kind get a name of theirs.
 
-    So what a tier or a device can run and another skips is not lost. Damaged results are removed.
+    So what a tier or a device can run and another skips is not lost, and an interrupted run can be
+    gone on with after one of another kind. Old results of the same kind, but for those that a run
+    goes on with, must not be left to point at the new evidence. Damaged results are removed.
     """
     path = out / FILE
     try:
@@ -174,12 +198,10 @@ def set_aside(out: Path, coming: str) -> None:
     except ResultsError:
         path.unlink(missing_ok=True)
         return
-    if before == coming:
-        path.unlink()
-    else:
+    if before != coming:
         path.replace(out / ASIDE.format(before))
-    # Of one kind the newest results are there, once.
-    (out / ASIDE.format(coming)).unlink(missing_ok=True)
+    elif not goes_on:
+        path.unlink()
 
 
 def _read(path: Path) -> Results:
@@ -190,7 +212,7 @@ def _read(path: Path) -> Results:
     run = decode_run(content["run"])
     claims: dict[str, Recorded] = {}
     for node in content["claims"]:
-        claim = decode(node, path.parent)
+        claim = decode(node, path.parent, kind(run))
         if claim.id in claims:
             raise node["id"].damaged("an id that no other claim has")
         claims[claim.id] = claim

@@ -1,17 +1,19 @@
-"""Schema 1 of the results, both ways: what is encoded here is decoded here."""
+"""Schema 2 of the results, both ways: what is encoded here is decoded here."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from claims.registry import Measurement, Verdict
+from claims.registry import DEVICES, DTYPES, TIERS, Measurement, Verdict
 from claims.results.evidence_file import evidence_name
+from claims.results.provenance import OWN
 from claims.results.recorded import DECLARED, Recorded, RecordedControl
 from claims.results.strict_json import Node, ResultsError, encode_number
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def encode(claim: Recorded) -> dict[str, Any]:
@@ -54,12 +56,15 @@ def _encode_measurement(measurement: Measurement) -> dict[str, Any]:
 
 def decode_run(node: Node) -> dict[str, Any]:
     """The header of a run, each of its fields checked."""
-    for name in ("tier", "command", "started", "device"):
+    for name in ("command", "started"):
         node[name].text()
     for name in ("finished", "commit"):
         node[name].optional_text()
-    for name in {"subject", "subject_source", "code", "dtype", "gpus"} & {*node.names()}:
+    for name in {"subject", "subject_source", "code", "gpus"} & {*node.names()}:
         node[name].text()
+    for name, known in (("tier", TIERS), ("device", DEVICES), ("dtype", (OWN, *DTYPES))):
+        if name in node.names() or name != "dtype":
+            _require_one_of(node[name], known)
     for name in ("seed", "jobs"):
         node[name].integer()
     node["seconds"].number()
@@ -68,8 +73,13 @@ def decode_run(node: Node) -> dict[str, Any]:
     return dict(node.value)
 
 
-def decode(node: Node, out: Path) -> Recorded:
-    """The claim at ``node``, whose evidence lies in the folder ``out``."""
+def _require_one_of(node: Node, known: Sequence[str]) -> None:
+    if node.text() not in known:
+        raise node.damaged(f"one of {', '.join(known)}")
+
+
+def decode(node: Node, out: Path, kind: str) -> Recorded:
+    """The claim at ``node`` of a run of a kind, whose evidence lies in the folder ``out``."""
     controls = node["controls"]
     claim = Recorded(
         **{name: node[name].text() for name in (*DECLARED, "reason")},
@@ -91,7 +101,7 @@ def decode(node: Node, out: Path) -> Recorded:
         folder=out,
     )
     try:
-        name = evidence_name(claim.id)
+        name = evidence_name(claim.id, kind)
     except ValueError:
         raise node["id"].damaged("a claim's id") from None
     if claim.evidence not in (None, name):

@@ -21,7 +21,7 @@ def shown(terminal: bool) -> str:
     with RunProgress(console, 2) as progress:
         progress.started(fakes.PASSING)
         progress.started(fakes.FAILING)
-        progress.done(recorded(run_claim(fakes.PASSING, "quick", 0), Path(), evidence=False))
+        progress.done(recorded(run_claim(fakes.PASSING, "quick", 0), Path(), evidence=None))
     return stream.getvalue()
 
 

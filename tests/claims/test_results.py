@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
-from claims.results import NotRecorded, Outcome, Recorded, Recorder, ResultsError, read_results
+from claims.results import (
+    NotRecorded,
+    Outcome,
+    Recorded,
+    Recorder,
+    ResultsError,
+    read_results,
+    resumable,
+)
 from claims.running.one import run_claim
 from claims.terminal.description import describe
 from tests.claims import fakes
@@ -107,10 +115,10 @@ def test_earlier_results_stay_until_the_first_claim_is_recorded(tmp_path: Path) 
 
 def test_evidence_of_an_earlier_run_does_not_outlive_an_error(tmp_path: Path) -> None:
     recorder = record(tmp_path, fakes.PASSING)
-    assert (tmp_path / "evidence/fake.passing.npz").exists()
+    assert (tmp_path / "evidence/quick/fake.passing.npz").exists()
     recorder.record(Outcome(fakes.PASSING, Verdict.ERROR, "boom", None, {}, 0.0, "trace"))
     assert read_results(tmp_path)["fake.passing"].evidence is None
-    assert not (tmp_path / "evidence/fake.passing.npz").exists()
+    assert not (tmp_path / "evidence/quick/fake.passing.npz").exists()
 
 
 def test_a_write_that_fails_leaves_the_earlier_file(
@@ -153,9 +161,12 @@ def test_every_truncation_is_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "said"),
     [
-        (("schema",), 2, "has schema 2; this version reads schema 1"),
+        (("schema",), 1, "has schema 1; this version reads schema 2"),
         (("schema",), "1", "schema should be an integer"),
         (("run", "seed"), True, "run.seed should be an integer"),
+        (("run", "tier"), "../quick", "run.tier should be one of quick, full, paper"),
+        (("run", "device"), "tpu", "run.device should be one of cpu, cuda"),
+        (("run", "dtype"), "float8", "run.dtype should be one of own, float64, float32, bfloat16"),
         (("run", "versions"), [], "run.versions should be an object"),
         (("claims",), {}, "claims should be a list"),
         (("claims", 0, "verdict"), "MAYBE", "one of HOLDS"),
@@ -193,7 +204,7 @@ def test_what_is_not_json_is_damage(tmp_path: Path, content: bytes) -> None:
 def test_damaged_evidence_is_named(tmp_path: Path) -> None:
     record(tmp_path, fakes.PASSING)
     recorded = read_results(tmp_path)["fake.passing"]
-    path = tmp_path / "evidence/fake.passing.npz"
+    path = tmp_path / "evidence/quick/fake.passing.npz"
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[200] ^= 1
@@ -253,6 +264,56 @@ def test_what_a_tier_skips_is_known_from_the_last_run_of_another(tmp_path: Path)
         assert results.standing("fake.later") == before
         assert results.standing("fake.passing") == results["fake.passing"]
         assert np.array_equal(earlier.claim.arrays()["mean"], before.arrays()["mean"])
+
+
+def test_no_kind_of_run_takes_away_the_evidence_of_another(tmp_path: Path) -> None:
+    record_tier(tmp_path, "full", fakes.PASSING)
+    full = read_results(tmp_path)["fake.passing"]
+    whole = full.arrays()
+    record_tier(tmp_path, "quick", fakes.PASSING)
+    assert full.evidence == "evidence/full/fake.passing.npz"
+    assert read_results(tmp_path)["fake.passing"].evidence == "evidence/quick/fake.passing.npz"
+    assert full.arrays().keys() == whole.keys()
+    assert all(np.array_equal(full.arrays()[name], whole[name]) for name in whole)
+
+
+def test_what_is_gone_on_with_is_the_last_run_of_the_kind(tmp_path: Path) -> None:
+    assert resumable(tmp_path, {**RUN, "tier": "full"}) is None
+    record_tier(tmp_path, "full", fakes.PASSING, fakes.REFUTED)
+    record_tier(tmp_path, "quick", fakes.PASSING)
+    for tier, count in (("full", 2), ("quick", 1)):
+        found = resumable(tmp_path, {**RUN, "tier": tier})
+        assert found is not None
+        assert (found.run["tier"], len(found)) == (tier, count)
+    # Where there is none the caller is to say why it may not.
+    other = resumable(tmp_path, {**RUN, "tier": "paper"})
+    assert other is not None
+    assert other.run["tier"] == "quick"
+
+
+def test_results_that_a_run_goes_on_with_are_there_until_new_ones_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_tier(tmp_path, "full", fakes.PASSING)
+    record_tier(tmp_path, "quick", fakes.PASSING)
+    full = {**RUN, "tier": "full"}
+    kept = resumable(tmp_path, full)
+    assert kept is not None
+
+    def no_room(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", no_room)
+        with pytest.raises(NotRecorded):
+            Recorder(tmp_path, full, kept=kept.claims).finish()
+    assert resumable(tmp_path, full) == kept
+    Recorder(tmp_path, full, kept=kept.claims).finish()
+    assert read_results(tmp_path)["fake.passing"] == kept["fake.passing"]
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
+        "results-quick.json",
+        "results.json",
+    ]
 
 
 def test_the_last_of_several_other_tiers_counts(tmp_path: Path) -> None:

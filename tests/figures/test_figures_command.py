@@ -19,7 +19,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def copy_of(source: Path, target: Path) -> Path:
-    (target / "evidence").mkdir(parents=True)
+    (target / "evidence" / "quick").mkdir(parents=True)
     for path in source.rglob("*"):
         if path.is_file() and path.suffix in (".json", ".npz"):
             (target / path.relative_to(source)).write_bytes(path.read_bytes())
@@ -159,7 +159,7 @@ def test_damaged_evidence_exits_with_1_and_names_the_file(
     recorded_run: Path, tmp_path: Path
 ) -> None:
     out = copy_of(recorded_run, tmp_path / "out")
-    (out / "evidence" / "usg.l2-convergence.npz").write_bytes(b"not an archive")
+    (out / "evidence" / "quick" / "usg.l2-convergence.npz").write_bytes(b"not an archive")
     code, output = run("l2", "order-boundary", "--out", str(out), "--format", "svg")
     assert code == 1
     assert "usg.l2-convergence.npz is damaged" in output

@@ -246,8 +246,8 @@ def test_headings_do_not_skip_a_level_and_the_page_suits_phones(html: str) -> No
 
 def test_figures_without_evidence_are_left_out_with_a_sentence(tmp_path: Path) -> None:
     out = write_run(tmp_path, without=["usg.local-rate", "usg.l2-convergence"], seeds=2)
-    (out / "evidence" / "usg.equal-rate.npz").write_bytes(b"damaged")
-    (out / "evidence" / "usg.specgd-tracks-flow.npz").unlink()
+    (out / "evidence" / "quick" / "usg.equal-rate.npz").write_bytes(b"damaged")
+    (out / "evidence" / "quick" / "usg.specgd-tracks-flow.npz").unlink()
     html = write_report(out).read_text(encoding="utf-8")
     page = Page(html)
     drawn = {str(figure["id"]) for figure in page.all("figure")}
@@ -264,7 +264,7 @@ def test_the_number_of_processes_changes_no_byte(tmp_path: Path) -> None:
     kept = {"usg.l2-convergence", "low-rank.cost", "usg.specgd-tracks-flow"}
     out = write_run(tmp_path, without=set(STATEMENTS) - kept, seeds=2)
     # One that cannot be drawn is told from another process as well.
-    (out / "evidence" / "usg.specgd-tracks-flow.npz").unlink()
+    (out / "evidence" / "quick" / "usg.specgd-tracks-flow.npz").unlink()
     alone = write_report(out).read_bytes()
     assert write_report(out, jobs=2).read_bytes() == alone
     assert b"The figure discretisation is left out" in alone
