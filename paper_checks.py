@@ -254,7 +254,7 @@ def _run(
     from claims.running.termination import terminated_as_interrupted
     from claims.terminal.kernel import kernel_line
     from claims.terminal.progress import RunProgress
-    from claims.terminal.verdict_table import counts, surprise, verdict_table
+    from claims.terminal.verdict_table import counts, number_of_claims, surprise, verdict_table
 
     console, start = standard_console(), time.perf_counter()
     order = [claim.id for claim in registry]
@@ -274,7 +274,8 @@ def _run(
     done = settled(kept)
     rest = [claim for claim in chosen if claim.id not in done]
     if resume:
-        console.print(f"Resuming: {len(chosen) - len(rest)} of {len(chosen)} claims are recorded.")
+        recorded = len(chosen) - len(rest)
+        console.print(f"Resuming: {recorded} of {number_of_claims(len(chosen))} recorded.")
     for line in (*crew.remarks, kernel_line()):
         console.print(Text(line), soft_wrap=True)
     if asked.store is not None and not resume:
@@ -295,7 +296,9 @@ def _run(
         results = recorder.finish()
     except (KeyboardInterrupt, CrewLost, NotRecorded) as end:
         why = "" if isinstance(end, KeyboardInterrupt) else f", for {end}"
-        stand = f"{len(recorder.results)} claims stand in {out}"
+        recorded = len(recorder.results)
+        verb = "stands" if recorded == 1 else "stand"
+        stand = f"{number_of_claims(recorded)} {verb} in {out}"
         console.print(Text(f"Interrupted{why}; {stand}. Go on with --resume."), soft_wrap=True)
         return INTERRUPTED
     claims = [results[claim.id] for claim in chosen]

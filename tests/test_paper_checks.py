@@ -133,7 +133,7 @@ def test_a_run_that_is_killed_goes_on_with_resume(tmp_path: Path, in_process: li
     resumed = call("--resume", *names)
     assert in_process == ["slow.gated"]
     assert resumed.exit_code == 0, resumed.output
-    assert "Resuming: 2 of 3 claims are recorded." in resumed.output
+    assert "Resuming: 2 of 3 claims recorded." in resumed.output
     assert "3 claims: 3 HOLDS" in resumed.output
 
 
@@ -145,7 +145,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, how: signal.Signal
     run.send_signal(how)
     output, _ = run.communicate(timeout=30)
     assert run.returncode == 130, output
-    assert f"Interrupted; 1 claims stand in {tmp_path}. Go on with --resume." in output
+    assert f"Interrupted; 1 claim stands in {tmp_path}. Go on with --resume." in output
     assert "Traceback" not in output
 
 
@@ -179,7 +179,7 @@ def test_a_run_that_was_stopped_is_gone_on_with_after_one_of_another_tier(
     assert part.exists()
     in_process.clear()
     resumed = call("--only", f"{first},{refuted}", *full, "--resume")
-    assert "Resuming: 1 of 2 claims are recorded." in resumed.output
+    assert "Resuming: 1 of 2 claims recorded." in resumed.output
     assert in_process == [refuted]
     assert read_results(tmp_path)[first] == before
     assert [str(path.name) for path in tmp_path.glob("results-*")] == ["results-quick.json"]
@@ -197,7 +197,7 @@ def test_resume_keeps_what_is_recorded_and_runs_what_raised(
     in_process.clear()
     result = call("--paper", "fake", "--out", tmp_path, "--resume")
     assert in_process == ["fake.skipped", "fake.failing", "fake.vacuous", "fake.raising"]
-    assert "Resuming: 2 of 6 claims are recorded." in result.output
+    assert "Resuming: 2 of 6 claims recorded." in result.output
     assert "6 claims:" in result.output
     after = read_results(tmp_path)
     assert after["fake.passing"] == before["fake.passing"]
@@ -209,7 +209,7 @@ def test_resume_keeps_claims_that_are_not_chosen(tmp_path: Path, in_process: lis
     call("--only", "fake.passing", "--only", "fake.raising", "--out", tmp_path)
     result = call("--only", "fake.refuted", "--out", tmp_path, "--resume")
     assert result.exit_code == 0
-    assert "1 claims: 1 REFUTED" in result.output
+    assert "1 claim: 1 REFUTED" in result.output
     assert [c.id for c in read_results(tmp_path)] == [
         "fake.passing",
         "fake.refuted",
@@ -269,7 +269,7 @@ def test_what_cannot_be_written_ends_the_run_and_is_said(
 def test_resume_with_nothing_recorded_starts(tmp_path: Path, in_process: list[str]) -> None:
     result = call("--only", "fake.passing", "--out", tmp_path / "new", "--resume")
     assert result.exit_code == 0
-    assert "Resuming: 0 of 1 claims are recorded." in result.output
+    assert "Resuming: 0 of 1 claim recorded." in result.output
 
 
 @pytest.mark.parametrize(

@@ -96,11 +96,16 @@ def verdict_table(claims: Iterable[Recorded]) -> Table:
     return table
 
 
+def number_of_claims(count: int) -> str:
+    """In words: "1 claim", "2 claims"."""
+    return f"{count} claim" if count == 1 else f"{count} claims"
+
+
 def counts(claims: Sequence[Recorded]) -> str:
     """How many claims have which verdict, in a fixed order."""
     counted = Counter(claim.verdict for claim in claims)
     parts = [f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict]]
-    return f"{len(claims)} claims: " + ", ".join(parts)
+    return f"{number_of_claims(len(claims))}: " + ", ".join(parts)
 
 
 def measurement_lines(measurements: Iterable[Measurement]) -> list[str]:

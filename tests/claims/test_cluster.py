@@ -57,7 +57,7 @@ def test_a_run_goes_on_on_a_cluster_and_comes_to_what_it_comes_to_here(
         "--scheduler", address, "--out", tmp_path, "--resume",
     )  # fmt: skip
     assert result.exit_code == 1, result.output
-    assert "Resuming: 1 of 4 claims are recorded." in result.output
+    assert "Resuming: 1 of 4 claims recorded." in result.output
     assert "Cluster of 2 threads.\nFlows:" in result.output
     results = read_results(tmp_path)
     assert results.run["jobs"] == 2
@@ -159,7 +159,7 @@ def test_a_run_that_lost_its_crew_says_why_and_how_to_go_on(
     result = call("--only", "fake.*", "--out", tmp_path)
     assert result.exit_code == 130, result.output
     assert (
-        f"Interrupted, for the cluster gave the claims up; 1 claims stand in {tmp_path}. "
+        f"Interrupted, for the cluster gave the claims up; 1 claim stands in {tmp_path}. "
         "Go on with --resume." in result.output
     )
     assert len(read_results(tmp_path)) == 1
