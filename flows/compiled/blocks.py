@@ -169,11 +169,25 @@ def lengths(block: Array, squares: Array) -> None:
 def size(block: Array) -> Lanes:
     """The sum of all squares."""
     rows, columns, _ = block.shape
-    total = every(0.0)
-    for i in range(rows):
-        for k in range(columns):
-            total += at(block, i, k) * at(block, i, k)
-    return total
+    return squares_of(block, 0, rows * columns)
+
+
+@within
+def squares_of(block: Array, row: int, terms: int) -> Lanes:
+    """The sum of the first ``terms`` squares of a row, which may go on into the next.
+
+    Four sums at once: one alone waits for each of its additions.
+    """
+    a, b, c, d = every(0.0), every(0.0), every(0.0), every(0.0)
+    whole = terms - terms % 4
+    for k in range(0, whole, 4):
+        a += at(block, row, k) * at(block, row, k)
+        b += at(block, row, k + 1) * at(block, row, k + 1)
+        c += at(block, row, k + 2) * at(block, row, k + 2)
+        d += at(block, row, k + 3) * at(block, row, k + 3)
+    for k in range(whole, terms):
+        a += at(block, row, k) * at(block, row, k)
+    return (a + b) + (c + d)
 
 
 @apart
@@ -228,10 +242,7 @@ def triangle(g: Array, beta: Lanes, columns: Array, R: Array) -> None:
     for j in range(r):
         # Below row d + j column j is still zero.
         rows = d + j + 1
-        square = zero
-        for i in range(rows):
-            square += at(columns, j, i) * at(columns, j, i)
-        length = root(square)
+        length = root(squares_of(columns, j, rows))
         inverse = 1.0 / length
         for i in range(rows):
             put(columns, j, i, at(columns, j, i) * inverse)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flows.compiled.blocks import Array, apart, condemned, size, spoil
-from flows.compiled.lanes import Lanes, at, put
-from flows.compiled.products import add_by_columns, add_by_rows, add_product
+from flows.compiled.blocks import Array, add, apart, condemned, size, spoil
+from flows.compiled.lanes import Lanes
+from flows.compiled.products import by_columns, by_rows, product
 
 
 @apart
@@ -17,17 +17,13 @@ def gradients(pair: Array, target: Array, l2: float, residual: Array, out: Array
     Returns:
         The poison, NaN in lanes whose gradient no norm can be taken of; they are NaN in ``out``.
     """
-    _, d, r, _ = pair.shape
-    for i in range(d):
-        for j in range(d):
-            put(residual, i, j, 0.0 - at(target, i, j))
-    add_by_rows(pair[0], pair[1], residual)
-    for side in range(2):
-        for i in range(d):
-            for k in range(r):
-                put(out[side], i, k, l2 * at(pair[side], i, k))
-    add_product(residual, pair[1], out[0])
-    add_by_columns(residual, pair[0], out[1])
+    by_rows(pair[0], pair[1], residual)
+    add(target, -1.0, residual)
+    product(residual, pair[1], out[0])
+    by_columns(residual, pair[0], out[1])
+    if l2 != 0.0:
+        add(pair[0], l2, out[0])
+        add(pair[1], l2, out[1])
     poison = condemned(size(out[0]) + size(out[1]))
     spoil(out[0], poison)
     spoil(out[1], poison)

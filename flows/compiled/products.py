@@ -24,13 +24,9 @@ def _tile(
     out: Array,
     spot: int,
     row: int,
-    adds: bool,
 ) -> None:
     """A tile of 2 x 2 entries of ``out`` from ``spot`` on, all sums in registers."""
     a, b, c, d = every(0.0), every(0.0), every(0.0), every(0.0)
-    if adds:
-        a, b = at(out, 0, spot), at(out, 0, spot + 1)
-        c, d = at(out, 0, spot + row), at(out, 0, spot + row + 1)
     for _ in range(terms):
         u, v = at(x, 0, p), at(x, 0, p + x_next)
         w = at(y, 0, q)
@@ -117,12 +113,9 @@ def _entry(
     y_term: int,
     out: Array,
     spot: int,
-    adds: bool,
 ) -> None:
     """One entry of ``out``, as :func:`_tile` has four."""
     a = every(0.0)
-    if adds:
-        a = at(out, 0, spot)
     for _ in range(terms):
         a += at(x, 0, p) * at(y, 0, q)
         p += x_term
@@ -140,13 +133,11 @@ def _products(
     y_next: int,
     y_term: int,
     out: Array,
-    adds: bool,
 ) -> None:
-    """out[i, j] = sum over k < terms of x[i x_next + k x_term] y[j y_next + k y_term], or
-    that is added to it."""
+    """out[i, j] = sum over k < terms of x[i x_next + k x_term] y[j y_next + k y_term]."""
     rows, columns, _ = out.shape
     tall, broad = 0, 0
-    if WIDE and not adds:
+    if WIDE:
         tall, broad = rows - rows % 4, columns - columns % 4
     for i in range(0, tall, 4):
         p, row = i * x_next, i * columns
@@ -160,53 +151,32 @@ def _products(
         begin = broad if i < tall else 0
         for j in range(begin, wide, 2):
             q = j * y_next
-            _tile(terms, x, p, x_next, x_term, y, q, y_next, y_term, out, row + j, columns, adds)
+            _tile(terms, x, p, x_next, x_term, y, q, y_next, y_term, out, row + j, columns)
         for j in range(wide, columns):
             q = j * y_next
-            _entry(terms, x, p, x_term, y, q, y_term, out, row + j, adds)
-            _entry(terms, x, p + x_next, x_term, y, q, y_term, out, row + columns + j, adds)
+            _entry(terms, x, p, x_term, y, q, y_term, out, row + j)
+            _entry(terms, x, p + x_next, x_term, y, q, y_term, out, row + columns + j)
     for i in range(high, rows):
         for j in range(columns):
-            _entry(terms, x, i * x_next, x_term, y, j * y_next, y_term, out, i * columns + j, adds)
-
-
-@apart
-def add_by_rows(left: Array, right: Array, out: Array) -> None:
-    """out += left right^T."""
-    terms = left.shape[1]
-    _products(terms, left, terms, 1, right, terms, 1, out, True)
-
-
-@apart
-def add_product(left: Array, right: Array, out: Array) -> None:
-    """out += left right."""
-    terms, columns, _ = right.shape
-    _products(terms, left, terms, 1, right, 1, columns, out, True)
-
-
-@apart
-def add_by_columns(left: Array, right: Array, out: Array) -> None:
-    """out += left^T right."""
-    terms, rows, _ = left.shape
-    _products(terms, left, 1, rows, right, 1, right.shape[1], out, True)
+            _entry(terms, x, i * x_next, x_term, y, j * y_next, y_term, out, i * columns + j)
 
 
 @apart
 def by_rows(left: Array, right: Array, out: Array) -> None:
     """out = left right^T."""
     terms = left.shape[1]
-    _products(terms, left, terms, 1, right, terms, 1, out, False)
+    _products(terms, left, terms, 1, right, terms, 1, out)
 
 
 @apart
 def product(left: Array, right: Array, out: Array) -> None:
     """out = left right."""
     terms, columns, _ = right.shape
-    _products(terms, left, terms, 1, right, 1, columns, out, False)
+    _products(terms, left, terms, 1, right, 1, columns, out)
 
 
 @apart
 def by_columns(left: Array, right: Array, out: Array) -> None:
     """out = left^T right."""
     terms, rows, _ = left.shape
-    _products(terms, left, 1, rows, right, 1, right.shape[1], out, False)
+    _products(terms, left, 1, rows, right, 1, right.shape[1], out)

@@ -129,6 +129,7 @@ def test_smoothings_differ() -> None:
 def test_per_lane_beta_equals_separate_runs() -> None:
     problem = MatrixFactorization.planted(m=8, n=6, singular_values=[2.0, 1.0], rank=2, seed=4)
     betas, rtol = torch.tensor([0.2, 0.05, 0.1], dtype=torch.float64), 1e-7
+    tolerance, Y = rtol + 1e-2 * rtol, torch.as_tensor(dense_target(problem))
     B, A = problem.gaussian_init(0.2, seed=range(3))
     times = torch.linspace(0, 8, 9, dtype=torch.float64)
 
@@ -145,11 +146,13 @@ def test_per_lane_beta_equals_separate_runs() -> None:
         assert int(stops.argmax()) == 0
         for lane, beta in enumerate(betas.tolist()):
             alone = run(beta, B[lane], A[lane], reduce)
-            # Round-off, and after convergence what it makes of steps (see test_lanes.py).
-            assert largest(together.products[lane, :2] - alone.products[:2]) <= 1e-12
-            assert largest(together.products[lane] - alone.products) <= 1e-2 * rtol
-            steps = int(together.work.accepted[lane]) - int(alone.work.accepted[0])
-            assert abs(steps) <= 1
+            # Until one of them stops, for round-off moves a residual to either side of the
+            # tolerance. What is held from there on is within it.
+            runs = times < min(float(stops[lane]), float(alone.work.stop_times[0]))
+            assert int(runs.sum()) >= 3
+            assert largest(together.products[lane, runs] - alone.products[runs]) <= 1e-12
+            for ends in (together.products[lane, -1], alone.products[-1]):
+                assert float(torch.linalg.matrix_norm(ends - Y)) <= tolerance
 
 
 def test_per_lane_beta_is_checked_against_the_lanes() -> None:
