@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # What papers share; it knows none of them, as they do not know each other.
 SHARED = ("registry", "measuring")
-MACHINERY = {"registry", "results", "running", "selection", "subject", "terminal"}
+MACHINERY = {"judging", "registry", "results", "running", "selection", "subject", "terminal"}
 ROOMS = {"geometry", "flows", "simulate", "claims", "figures", "tests", "benchmarks", "docs"}
 LEFT_BY_TOOLS = {"build", "dist", "out", "__pycache__"}
 NAMELESS = {"utils", "util", "helpers", "helper", "misc", "common"}

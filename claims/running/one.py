@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from claims.judging import judge
 from claims.registry import (
     ALONE,
     HERE,
@@ -25,7 +26,6 @@ from claims.registry import (
     Place,
     Setting,
     Verdict,
-    judge,
 )
 from claims.results import Outcome
 

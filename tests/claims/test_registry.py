@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claims.judging import judge
 from claims.registry import (
     Claim,
     Evidence,
@@ -17,7 +18,6 @@ from claims.registry import (
     Registry,
     Setting,
     Verdict,
-    judge,
 )
 from claims.results.evidence_file import evidence_name
 from claims.selection import load_registry, select

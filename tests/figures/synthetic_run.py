@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from claims.registry import Claim, Evidence, Measurement, Setting, Verdict, judge
+from claims.judging import judge
+from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
 from claims.results import Outcome, Recorder
 from tests.figures.synthetic import all_arrays
 

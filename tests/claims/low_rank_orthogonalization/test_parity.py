@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from claims import REGISTRY
+from claims.judging import judge
 from claims.low_rank_orthogonalization import parity
-from claims.registry import Means, Setting, Verdict, judge
+from claims.registry import Means, Setting, Verdict
 from claims.running.one import run_claim
 from simulate.cells import Contestant
 from simulate.classification import ImageCurve

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from claims import REGISTRY
+from claims.judging import judge
 from claims.measuring.tuned import Tuned
-from claims.registry import Setting, Verdict, judge
+from claims.registry import Setting, Verdict
 from claims.running.one import run_claim
 from claims.tensorion import arenas, convergence
 from claims.tensorion.arenas import Arena, Ran
