@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 from numpy.typing import NDArray
 
 from geometry.names import unknown_name
@@ -48,12 +49,26 @@ class Verdict(StrEnum):
     SKIPPED = "SKIPPED"
 
 
+def _number(what: str, given: Any) -> float:
+    """A float of anything that is one real number; complex ones would lose a part."""
+    try:
+        if isinstance(given, str | bytes | complex | np.complexfloating):
+            raise TypeError
+        return float(given)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(given).__name__
+        raise TypeError(
+            f"{what}: one real number is expected; given {given!r:.80}, of type {kind}"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One number, the relation it has to stand in, and the bound.
 
     ``relation`` is ``"<="`` or ``">="`` with a float bound, or ``"within"`` with a pair
-    (lowest, highest). A NaN never holds.
+    (lowest, highest). A NaN never holds. Whatever is one real number, of numpy or torch too, is
+    kept as a float.
     """
 
     name: str
@@ -64,11 +79,19 @@ class Measurement:
     def __post_init__(self) -> None:
         if self.relation not in ("<=", ">=", "within"):
             raise unknown_name("relation", self.relation, ("<=", ">=", "within"))
-        if (self.relation == "within") != isinstance(self.bound, tuple):
+        told = f"measurement {self.name!r}"
+        if not isinstance(self.name, str):
+            raise TypeError(f"{told}: a name in words is expected")
+        band = isinstance(self.bound, tuple)
+        edges: Any = self.bound if band else (self.bound,)
+        if (self.relation == "within") != band or len(edges) != 1 + band:
             raise ValueError(
-                f"measurement {self.name!r}: the bound {self.bound!r} does not fit the relation "
+                f"{told}: the bound {self.bound!r} does not fit the relation "
                 f"{self.relation!r}; 'within' takes a pair, '<=' and '>=' a number"
             )
+        edges = tuple(_number(f"{told}, bound", edge) for edge in edges)
+        object.__setattr__(self, "value", _number(f"{told}, value", self.value))
+        object.__setattr__(self, "bound", edges if band else edges[0])
 
     @property
     def holds(self) -> bool:
@@ -121,6 +144,18 @@ class Evidence:
     counterexample: str | None = None
 
     def __post_init__(self) -> None:
+        for name, given, kind in (
+            ("measurements", self.measurements, Measurement),
+            ("remarks", self.remarks, str),
+        ):
+            # Without its comma a tuple of one text would be a tuple of letters.
+            if not (isinstance(given, tuple | list) and all(isinstance(x, kind) for x in given)):
+                raise TypeError(
+                    f"the {name} of evidence: a tuple of {kind.__name__} is expected; given "
+                    f"{given!r:.80}"
+                )
+        if not isinstance(self.arrays, Mapping):
+            raise TypeError(f"arrays by name are expected in evidence; given {self.arrays!r:.80}")
         if not self.measurements:
             raise ValueError("evidence needs at least one measurement; none was given")
         names = [measurement.name for measurement in self.measurements]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from claims.judging import judge
@@ -55,9 +56,10 @@ def run_claim(
             verdict, reason = Verdict.SKIPPED, skipped
         else:
             parts = 1 + len(claim.controls)
-            evidence = _take(claim.check, _part(setting, 0, parts))
+            evidence = _take("the check", claim.check, _part(setting, 0, parts))
             for done, (name, control) in enumerate(claim.controls.items(), 1):
-                controls[name] = _take(control, _part(setting, done, parts))
+                part = _part(setting, done, parts)
+                controls[name] = _take(f"the control {name!r}", control, part)
             verdict, reason = judge(claim, evidence, controls)
     except Exception as error:
         verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {error}"
@@ -76,23 +78,38 @@ def _part(setting: Setting, done: int, parts: int) -> Setting:
     return replace(setting, means=replace(setting.means, progress=told))
 
 
-def _take(check: Check, setting: Setting) -> Evidence:
+def _take(name: str, check: Check, setting: Setting) -> Evidence:
     alike = _the_same_sums() if setting.device == "cuda" else nullcontext()
     with _one_thread(), torch.random.fork_rng(devices=[]), alike:
         # Claims draw from their own generators; should one use the global one by mistake, its
         # numbers must still not depend on what ran before.
         torch.manual_seed(setting.seed)
-        return _plain(check(setting))
+        try:
+            return _plain(check(setting))
+        except Exception as error:
+            error.add_note(f"This is {name}.")
+            raise
 
 
 def _plain(evidence: Evidence) -> Evidence:
-    """``evidence`` with floats and numpy arrays that can be written to disk as they are."""
-    arrays = {name: np.asarray(array) for name, array in evidence.arrays.items()}
-    for name, array in arrays.items():
-        if array.dtype.hasobject:
-            raise TypeError(f"the array {name!r} holds Python objects; numbers were expected")
-    measurements = tuple(replace(m, value=float(m.value)) for m in evidence.measurements)
-    return replace(evidence, measurements=measurements, arrays=arrays)
+    """``evidence`` with numpy arrays that can be written to disk as they are."""
+    if not isinstance(evidence, Evidence):
+        raise TypeError(f"Evidence is expected to be returned; given {evidence!r:.80}")
+    arrays = {name: _array(name, given) for name, given in evidence.arrays.items()}
+    return replace(evidence, arrays=arrays)
+
+
+def _array(name: str, given: Any) -> NDArray[Any]:
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"the array {name!r} is none of numpy's: {error} (.detach().cpu().numpy() makes one of "
+            "a tensor, in a dtype that numpy has)"
+        ) from error
+    if array.dtype.hasobject:
+        raise TypeError(f"the array {name!r} holds Python objects; numbers were expected")
+    return array
 
 
 @contextmanager

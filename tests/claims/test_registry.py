@@ -6,7 +6,9 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,11 +80,43 @@ def test_the_margin_of_a_band_has_the_same_sign(value: float, edges: list[float]
         ("<", 1.0, "unknown relation '<'"),
         ("within", 1.0, "does not fit"),
         ("<=", (0.0, 1.0), "does not fit"),
+        ("within", (0.0, 0.5, 1.0), "does not fit"),
+        ("<=", "1", "'error', bound: one real number is expected; given '1', of type str"),
+        (">=", torch.ones(2), "one real number is expected; given tensor"),
     ],
 )
 def test_a_bound_must_fit_its_relation(relation: Any, bound: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises((ValueError, TypeError), match=said):
         Measurement("error", 0.0, relation, bound)
+
+
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5)])
+def test_whatever_is_one_number_is_kept_as_a_float(value: Any) -> None:
+    measurement = Measurement("error", value, "within", (value, value))
+    assert (measurement.value, measurement.bound) == (0.5, (0.5, 0.5))
+    assert type(measurement.value) is float
+
+
+@pytest.mark.parametrize(
+    "value", ["0.5", None, 0.5 + 0j, np.complex64(0.5), np.ones(2), torch.ones(2)]
+)
+def test_what_is_no_number_is_told_by_its_name(value: Any) -> None:
+    with pytest.raises(TypeError, match="'error', value: one real number is expected; given "):
+        Measurement("error", value, "<=", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"measurements": Measurement("error", 0.0, "<=", 1.0)}, "a tuple of Measurement is"),
+        ({"remarks": "twelve seeds"}, "a tuple of str is expected; given 'twelve seeds'"),
+        ({"arrays": [np.ones(2)]}, "arrays by name are expected"),
+    ],
+)
+def test_evidence_that_is_none_is_told(given: dict[str, Any], said: str) -> None:
+    one: dict[str, Any] = {"measurements": (Measurement("error", 0.0, "<=", 1.0),)}
+    with pytest.raises(TypeError, match=said):
+        Evidence(**(one | given))
 
 
 def test_evidence_needs_measurements_with_names_of_their_own() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,9 +100,27 @@ def test_a_control_with_a_criterion_of_its_own_is_an_error() -> None:
     assert "criteria" in outcome.reason
 
 
-def test_arrays_of_objects_are_an_error() -> None:
-    claim = fakes.fake("objects", fakes.always(0.0, arrays={"names": np.array([None])}))
-    assert "'names' holds Python objects" in run_claim(claim, "quick", 0).reason
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.array([None]), "'kept' holds Python objects"),
+        ([[1, 2], [3]], "'kept' is none of numpy's: setting an array element with a sequence"),
+        (torch.ones(2, requires_grad=True), "'kept' is none of numpy's: Can't call numpy()"),
+        (torch.ones(2, dtype=torch.bfloat16), "in a dtype that numpy has"),
+    ],
+)
+def test_arrays_that_cannot_be_written_are_told_by_name(given: Any, said: str) -> None:
+    claim = fakes.fake("objects", fakes.always(0.0, arrays={"kept": given}))
+    outcome = run_claim(claim, "quick", 0)
+    assert outcome.verdict is Verdict.ERROR
+    assert said in outcome.reason
+
+
+def test_no_evidence_is_told_with_the_part_that_gave_none() -> None:
+    nothing: Any = lambda setting: None  # noqa: E731
+    outcome = run_claim(fakes.fake("forgetful", fakes.always(0.0), nothing), "quick", 0)
+    assert outcome.reason == "TypeError: Evidence is expected to be returned; given None"
+    assert (outcome.traceback or "").endswith("This is the control 'wrong law'.\n")
 
 
 def test_a_claim_runs_on_one_thread_and_leaves_the_process_as_it_was() -> None:
