@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -17,9 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
 from numpy.typing import NDArray
 
+from claims.requirements import real_number, require_function, require_id
 from geometry.names import unknown_name
 
 if TYPE_CHECKING:
@@ -49,17 +48,7 @@ class Verdict(StrEnum):
     SKIPPED = "SKIPPED"
 
 
-def _number(what: str, given: Any) -> float:
-    """A float of anything that is one real number; complex ones would lose a part."""
-    try:
-        if isinstance(given, str | bytes | complex | np.complexfloating):
-            raise TypeError
-        return float(given)
-    except (TypeError, ValueError, RuntimeError):
-        kind = type(given).__name__
-        raise TypeError(
-            f"{what}: one real number is expected; given {given!r:.80}, of type {kind}"
-        ) from None
+EXPECTABLE = (Verdict.HOLDS, Verdict.REFUTED)
 
 
 @dataclass(frozen=True)
@@ -89,8 +78,8 @@ class Measurement:
                 f"{told}: the bound {self.bound!r} does not fit the relation "
                 f"{self.relation!r}; 'within' takes a pair, '<=' and '>=' a number"
             )
-        edges = tuple(_number(f"{told}, bound", edge) for edge in edges)
-        object.__setattr__(self, "value", _number(f"{told}, value", self.value))
+        edges = tuple(real_number(f"{told}, bound", edge) for edge in edges)
+        object.__setattr__(self, "value", real_number(f"{told}, value", self.value))
         object.__setattr__(self, "bound", edges if band else edges[0])
 
     @property
@@ -266,14 +255,6 @@ class Setting:
 Check = Callable[[Setting], Evidence]
 
 
-def require_id(identifier: str) -> None:
-    """Raise ValueError unless it can be a file's name, which must not lead out of its folder."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", identifier):
-        raise ValueError(
-            f"claim id {identifier!r}: letters, digits, '.', '_' and '-' were expected"
-        )
-
-
 def _no_skip(_: Setting) -> str | None:
     return None
 
@@ -317,20 +298,35 @@ class Claim:
 
     def __post_init__(self) -> None:
         require_id(self.id)
+        for name, given, kind, wanted in (
+            ("controls", self.controls, Mapping, "{'name': control}"),
+            ("tiers", self.tiers, Mapping, "{'quick': {'seeds': 10}}"),
+            ("devices", self.devices, tuple, "('cpu', 'cuda')"),
+            ("dtypes", self.dtypes, tuple, "('float64',)"),
+        ):
+            if not isinstance(given, kind):
+                raise TypeError(
+                    f"claim {self.id!r}: {name} such as {wanted} are expected; given {given!r:.80}"
+                )
         for name, given, known in (
             ("source", (self.source,), get_args(Source)),
             ("device", self.devices, DEVICES),
             ("dtype", self.dtypes, DTYPES),
             ("tier", self.tiers, TIERS),
+            ("subject", (self.subject or "pairs",), ("pairs", "matrices")),
         ):
             for each in given:
                 if each not in known:
                     raise unknown_name(name, each, known)
         if not self.controls:
             raise ValueError(f"claim {self.id!r} has no control, so it would prove nothing")
-        if self.expected not in (Verdict.HOLDS, Verdict.REFUTED):
+        for name, part in {"check": self.check, "skip": self.skip, **self.controls}.items():
+            require_function(f"claim {self.id!r}: {name}", part)
+        # A text equals the verdict of its name, and would be judged as the other one.
+        if not isinstance(self.expected, Verdict) or self.expected not in EXPECTABLE:
             raise ValueError(
-                f"claim {self.id!r} expects {self.expected}; HOLDS and REFUTED can be expected"
+                f"claim {self.id!r} expects {self.expected!r}; HOLDS and REFUTED can be expected, "
+                "of claims.registry.Verdict"
             )
 
     def unfit(self, place: Place) -> str | None:
@@ -344,7 +340,12 @@ class Claim:
 
     def skipped(self, setting: Setting) -> str | None:
         """Why the claim cannot run in a setting, or None."""
-        return self.unfit(setting.place) or self.skip(setting)
+        reason = self.unfit(setting.place) or self.skip(setting)
+        if not (reason is None or (isinstance(reason, str) and reason)):
+            raise TypeError(
+                f"claim {self.id!r}: skip is to return why it cannot run, or None; given {reason!r}"
+            )
+        return reason
 
     def setting(
         self,
@@ -371,6 +372,8 @@ class Registry:
     def __init__(self, claims: Iterable[Claim]) -> None:
         self._claims: dict[str, Claim] = {}
         for claim in claims:
+            if not isinstance(claim, Claim):
+                raise TypeError(f"claims are expected, *CLAIMS of a paper; given {claim!r:.80}")
             if claim.id in self._claims:
                 raise ValueError(f"two claims are called {claim.id!r}")
             self._claims[claim.id] = claim

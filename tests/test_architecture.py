@@ -26,7 +26,9 @@ ALLOWED: dict[str, set[str]] = {
 }
 # What papers share; it knows none of them, as they do not know each other.
 SHARED = ("registry", "measuring")
-MACHINERY = {"judging", "registry", "results", "running", "selection", "subject", "terminal"}
+MACHINERY = {
+    "judging", "registry", "requirements", "results", "running", "selection", "subject", "terminal"
+}  # fmt: skip
 ROOMS = {"geometry", "flows", "simulate", "claims", "figures", "tests", "benchmarks", "docs"}
 LEFT_BY_TOOLS = {"build", "dist", "out", "__pycache__"}
 NAMELESS = {"utils", "util", "helpers", "helper", "misc", "common"}

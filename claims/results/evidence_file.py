@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from claims.registry import Evidence, require_id
+from claims.registry import Evidence
+from claims.requirements import require_id
 from claims.results.strict_json import ResultsError
 from simulate.atomic import write_atomically
 

@@ -170,9 +170,42 @@ def test_what_a_claim_declares_must_exist() -> None:
         fake("odd", always(0.0), expected=Verdict.FAILS)
     with pytest.raises(ValueError, match=r"two claims are called 'fake\.passing'"):
         Registry([fakes.PASSING, fakes.PASSING])
+    whole: Any = (fakes.PASSING,)
+    with pytest.raises(TypeError, match=r"\*CLAIMS of a paper; given \(Claim"):
+        Registry([whole])
 
 
-@pytest.mark.parametrize("name", ["", "mine imbalance", "../mine", "mine/imbalance"])
+@pytest.mark.parametrize(
+    ("field", "given", "said"),
+    [
+        ("controls", [always(1.0)], r"controls such as \{'name': control\} are expected; given \["),
+        (
+            "controls",
+            {"wrong law": measured(1.0)},
+            "wrong law is to be a function of a Setting; giv",
+        ),
+        ("check", measured(0.0), "check is to be a function of a Setting; given Evidence"),
+        ("skip", "too slow", "skip is to be a function of a Setting; given 'too slow'"),
+        ("tiers", ["quick"], "tiers such as .* are expected; given"),
+        ("devices", "cuda", r"devices such as \('cpu', 'cuda'\) are expected; given 'cuda'"),
+        ("subject", "params", "unknown subject 'params'; expected one of 'matrices', 'pairs'"),
+        ("expected", "REFUTED", r"expects 'REFUTED'; .* of claims\.registry\.Verdict"),
+    ],
+)
+def test_a_declaration_of_another_kind_is_refused(field: str, given: Any, said: str) -> None:
+    wrong: dict[str, Any] = {field: given}
+    with pytest.raises((ValueError, TypeError), match=said):
+        dataclasses.replace(fakes.PASSING, **wrong)
+
+
+@pytest.mark.parametrize("reason", [True, False, ""])
+def test_a_skip_gives_its_reason_or_none(reason: Any) -> None:
+    claim = dataclasses.replace(fakes.PASSING, skip=lambda setting: reason)
+    with pytest.raises(TypeError, match=f"why it cannot run, or None; given {reason!r}"):
+        claim.skipped(claim.setting("quick", 0))
+
+
+@pytest.mark.parametrize("name", ["", "mine imbalance", "../mine", "mine/imbalance", "m" * 101])
 def test_an_id_that_is_no_file_name_is_refused_before_anything_runs(name: str) -> None:
     with pytest.raises(ValueError, match=r"letters, digits, '\.', '_' and '-' were expected"):
         dataclasses.replace(fakes.PASSING, id=name)
