@@ -13,7 +13,8 @@ def judge(
     """The verdict on ``claim``, and the sentence that says why.
 
     HOLDS: the check meets its bounds and every control misses at least one of them.
-    FAILS: the check misses a bound. VACUOUS: a control meets all of its bounds.
+    FAILS: the check misses a bound, or shows a counterexample to a claim that is not declared
+    refuted. VACUOUS: a control meets all of its bounds.
     REFUTED: as HOLDS, for a claim declared refuted that shows its counterexample.
 
     Raises ValueError where a control is missing, measures by another criterion than the check, or
@@ -35,7 +36,10 @@ def judge(
             )
     missed = [measurement.name for measurement in evidence.measurements if not measurement.holds]
     if missed:
-        return Verdict.FAILS, f"the check misses its bound on: {'; '.join(missed)}"
+        told = f"the check misses its bound on: {'; '.join(missed)}"
+        if claim.expected is Verdict.REFUTED:
+            told += " (of a claim that is declared refuted, bounds are what a counterexample meets)"
+        return Verdict.FAILS, told
     empty = [
         f"{name}: {m.name}" for name, c in controls.items() for m in c.measurements if m.broken
     ]
@@ -48,4 +52,9 @@ def judge(
         if evidence.counterexample is None:
             return Verdict.FAILS, "declared refuted, but the check shows no counterexample"
         return Verdict.REFUTED, evidence.counterexample
+    if evidence.counterexample is not None:
+        told = (
+            f"not declared refuted, but the check shows a counterexample: {evidence.counterexample}"
+        )
+        return Verdict.FAILS, told
     return Verdict.HOLDS, "every bound is met, and no control meets them"

@@ -119,8 +119,8 @@ def surprise(claim: Recorded) -> list[str]:
         f"  {line}" for line in measurement_lines(m for m in claim.measurements if not m.holds)
     ]
     lines = [f"{claim.id}: {claim.verdict}, expected {claim.expected}"]
-    # The reason of a FAILS is the names of what was missed.
-    if claim.verdict is not Verdict.FAILS or not missed:
+    # The reason of a FAILS is mostly the names of what was missed.
+    if claim.verdict is not Verdict.FAILS or not missed or claim.expected is Verdict.REFUTED:
         lines.append(f"  {claim.reason}")
     lines += missed
     if claim.traceback:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,10 @@ from claims.registry import (
     Verdict,
 )
 from claims.results.evidence_file import evidence_name
+from claims.results.recorded import recorded
+from claims.running.one import run_claim
 from claims.selection import load_registry, select
+from claims.terminal.verdict_table import surprise
 from tests.claims import fakes
 from tests.claims.fakes import always, fake, measured
 
@@ -140,6 +144,20 @@ def test_verdicts() -> None:
     assert verdict(claim, measured(math.nan), bad) is Verdict.FAILS
     # What breaks the check may break a control that measures beside it.
     assert verdict(claim, measured(math.nan), measured(math.nan)) is Verdict.FAILS
+
+
+def test_a_counterexample_and_the_declaration_must_agree() -> None:
+    shown = measured(0.0, counterexample="$x = 2$")
+    found, why = judge(fakes.PASSING, shown, {"wrong law": measured(1.0)})
+    assert found is Verdict.FAILS
+    assert why == "not declared refuted, but the check shows a counterexample: $x = 2$"
+    found, why = judge(fakes.REFUTED, measured(1.0), {"wrong law": measured(0.0)})
+    assert found is Verdict.FAILS
+    assert why.endswith("declared refuted, bounds are what a counterexample meets)")
+    outcome = run_claim(
+        fake("not-so", always(1.0), always(0.0), expected=Verdict.REFUTED), "quick", 0
+    )
+    assert surprise(recorded(outcome, Path(), None))[1].strip() == why
 
 
 def test_one_control_that_holds_is_enough_to_be_vacuous() -> None:
