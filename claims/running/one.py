@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import traceback
 import warnings
@@ -80,10 +81,7 @@ def _part(setting: Setting, done: int, parts: int) -> Setting:
 
 def _take(name: str, check: Check, setting: Setting) -> Evidence:
     alike = _the_same_sums() if setting.device == "cuda" else nullcontext()
-    with _one_thread(), torch.random.fork_rng(devices=[]), alike:
-        # Claims draw from their own generators; should one use the global one by mistake, its
-        # numbers must still not depend on what ran before.
-        torch.manual_seed(setting.seed)
+    with _one_thread(), _drawn_from(setting.seed), alike:
         try:
             return _plain(check(setting))
         except Exception as error:
@@ -110,6 +108,25 @@ def _array(name: str, given: Any) -> NDArray[Any]:
     if array.dtype.hasobject:
         raise TypeError(f"the array {name!r} holds Python objects; numbers were expected")
     return array
+
+
+@contextmanager
+def _drawn_from(seed: int) -> Iterator[None]:
+    """The global generators, begun at ``seed`` and given back as they were.
+
+    Claims draw from their own; should one use a global one by mistake, or something that it calls
+    do so, such as scipy.stats, its numbers must still not depend on what ran before.
+    """
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
 
 
 @contextmanager

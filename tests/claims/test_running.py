@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ortho_group
 
 from claims.registry import Claim, Evidence, Measurement, Setting, Verdict
 from claims.results import Outcome
@@ -140,6 +142,18 @@ def test_a_claim_runs_on_one_thread_and_leaves_the_process_as_it_was() -> None:
         torch.set_num_threads(before)
     assert seen == [1]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_global_generators_begin_at_the_claim_s_seed() -> None:
+    def check(_: Setting) -> Evidence:
+        turned = ortho_group.rvs(4)[0, 0] ** 2
+        return fakes.measured(1e-3 * (turned + random.random() + float(torch.rand(()))))
+
+    claim, state = fakes.fake("careless", check), random.getstate()
+    first = numbers(run_claim(claim, "quick", 0))
+    assert random.getstate() == state
+    assert first == numbers(run_claim(claim, "quick", 0))
+    assert first != numbers(run_claim(claim, "quick", 1))
 
 
 def test_the_longest_claims_start_first_and_unknown_ones_before_them() -> None:
