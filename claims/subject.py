@@ -97,6 +97,13 @@ def load_subject(name: str) -> Subject:
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
         raise ValueError(f"{FORM} is expected, such as torch.optim:Adam; given {name!r}")
+    if module_name.endswith(".py") or "/" in module_name or "\\" in module_name:
+        file = Path(module_name)
+        folder = "" if file.parent == Path() else f"PYTHONPATH={file.parent} and "
+        raise ValueError(
+            f"{FORM} is expected, a module as Python imports it, and no file; given {name!r}: for "
+            f"this one {folder}--subject {file.stem}:{attribute}"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -143,9 +150,10 @@ def _taken(name: str, make: Any) -> Takes:
             f"{first!r}: {help_with_it}"
         )
     keywords = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if "lr" not in parameters and not keywords:
+    rate = parameters.get("lr")
+    if not keywords and (rate is None or rate.kind is rate.POSITIONAL_ONLY):
         raise ValueError(
-            f"{name}: an argument lr is expected; given {[*parameters]}: {help_with_it}"
+            f"{name}: an argument lr, by name, is expected; given {[*parameters]}: {help_with_it}"
         )
     asked = [
         each

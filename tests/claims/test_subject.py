@@ -31,6 +31,8 @@ def shortened(pairs, lr):
 
 def rated(pairs, rate): ...
 
+def placed(pairs, lr, /): ...
+
 def asking(params, lr, *, decay, steps=3): ...
 
 number = 3
@@ -250,7 +252,10 @@ def test_a_rate_that_is_not_kept_is_found_out(own: str) -> None:
         ("no_such_module:Adam", "'no_such_module' cannot be imported"),
         ("torch.optim:Adm", "did you mean 'Adam'"),
         ("OWN:number", "is of type int, and no optimiser"),
-        ("OWN:rated", "an argument lr is expected"),
+        ("OWN:rated", "an argument lr, by name, is expected"),
+        ("OWN:placed", "an argument lr, by name, is expected"),
+        ("lib/own.py:f", "and no file; .*: for this one PYTHONPATH=lib and --subject own:f$"),
+        ("own.py:f", "and no file; given 'own.py:f': for this one --subject own:f$"),
         ("OWN:asking", "defaults are expected of decay: write a function of"),
         ("torch:eye", "a first argument called pairs"),
     ],
