@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
@@ -14,6 +15,20 @@ from simulate.optimizers.descent import Rate, require_rate
 
 # A parameter (..., m, n), or a pair of them.
 Given = Tensor | tuple[Tensor, ...]
+
+
+def _kinds(given: Sequence[Tensor]) -> str:
+    return ", ".join(f"{' x '.join(map(str, p.shape))} in {p.dtype}" for p in given)
+
+
+@contextmanager
+def _told(what: str, given: Sequence[Tensor]) -> Iterator[None]:
+    """What is raised within was written by others, who have not seen what it was handed."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{what}, with parameters {_kinds(given)}.")
+        raise
 
 
 class OneByOne(Optimizer):
@@ -30,7 +45,8 @@ class OneByOne(Optimizer):
 
     Raises:
         ValueError: nothing given, leading dimensions that differ, rates that fit none, a parameter
-            that has no gradient when a step is taken, or a first step at a rate that is not 0,
+            that has no gradient when a step is taken, a step that leaves another shape or dtype, or
+            a first step at a rate that is not 0,
             along gradients that are not 0, that moves no parameter it was given.
     """
 
@@ -58,7 +74,8 @@ class OneByOne(Optimizer):
                 tuple(next(left) for _ in each) if isinstance(each, tuple) else next(left)
                 for each in given
             ]
-            self._members.append((member, own, make(alike, lr=float(rates[member]))))
+            with _told("An optimiser was asked for", own):
+                self._members.append((member, own, make(alike, lr=float(rates[member]))))
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -73,7 +90,14 @@ class OneByOne(Optimizer):
                 q.grad = p.grad[member].clone()
             before = [q.clone() for q in own] if self._first else []
             pulled = self._first and any(bool(q.grad.any()) for q in own if q.grad is not None)
-            optimizer.step()
+            call = f"{type(optimizer).__name__}.step() was called without a closure"
+            with _told(f"{call}, gradients in .grad", own):
+                optimizer.step()
+                for p, q in zip(self._stacked, own, strict=True):
+                    if q.shape != p.shape[-2:] or q.dtype != p.dtype:
+                        raise ValueError(
+                            f"the step left {_kinds([q])}; {_kinds([p[member]])} was handed to it"
+                        )
             if pulled and all(bool((p == q).all()) for p, q in zip(before, own, strict=True)):
                 raise ValueError(
                     f"the first step of {type(optimizer).__name__} moves none of the parameters "

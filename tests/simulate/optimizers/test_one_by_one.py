@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -102,3 +106,47 @@ def test_a_step_may_move_nothing_at_rate_0_along_no_gradient_and_later() -> None
     twice.step()
     W.grad.fill_(1e-300)
     twice.step()
+
+
+class Stepping(torch.optim.SGD):
+    """Does something else after its step."""
+
+    def __init__(self, params: Any, lr: float, after: Any) -> None:
+        super().__init__(params, lr=lr)
+        self.after = after
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        super().step()
+        for p in self.param_groups[0]["params"]:
+            self.after(p)
+
+
+@pytest.mark.parametrize(
+    ("after", "left"),
+    [
+        # It would have been spread over the columns again.
+        (lambda p: setattr(p, "data", p.data[:, :1]), "3 x 1 in torch.float64"),
+        (lambda p: setattr(p, "data", p.data.bfloat16()), "3 x 4 in torch.bfloat16"),
+    ],
+)
+def test_a_step_that_leaves_another_parameter_is_told(
+    after: Callable[[nn.Parameter], Any], left: str
+) -> None:
+    W = nn.Parameter(drawn(2, 3, 4))
+    W.grad = drawn(2, 3, 4, seed=1)
+    with pytest.raises(ValueError, match=f"step left {left}; 3 x 4 in torch.float64 was handed"):
+        OneByOne([W], partial(Stepping, after=after), lr=1.0).step()
+
+
+def test_what_others_raise_is_told_with_what_they_were_handed() -> None:
+    W = nn.Parameter(drawn(2, 3, 4))
+    W.grad = drawn(2, 3, 4, seed=1)
+    with pytest.raises(TypeError, match="not callable") as raised:
+        OneByOne([W], partial(Stepping, after=None), lr=1.0).step()
+    assert raised.value.__notes__ == [
+        "Stepping.step() was called without a closure, gradients in .grad, with parameters 3 x 4 "
+        "in torch.float64."
+    ]
+    with pytest.raises(TypeError, match="unexpected keyword") as raised:
+        OneByOne([W], partial(torch.optim.SGD, betas=3), lr=1.0)  # type: ignore[call-arg]
+    assert raised.value.__notes__[0].startswith("An optimiser was asked for, with parameters 3 x 4")
