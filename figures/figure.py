@@ -5,7 +5,9 @@ A figure never runs anything. It is handed the recorded arrays, as :class:`Sourc
 
 from __future__ import annotations
 
+import difflib
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +47,11 @@ class Recording:
     def __getitem__(self, name: str) -> NDArray[Any]:
         key = f"{self.prefix}/{name}"
         if key not in self.arrays:
+            near = difflib.get_close_matches(key, self.arrays, n=4, cutoff=0.0)
             raise MissingEvidence(
-                self.claim, f"the evidence of {self.claim!r} has no array {key!r}"
+                self.claim,
+                f"the evidence of {self.claim!r} has no array {key!r}; of {len(self.arrays)} the "
+                f"nearest are: {', '.join(near) or 'none'}",
             )
         return self.arrays[key]
 
@@ -75,7 +80,12 @@ class Sources:
 
     def _recording(self, claim: str, prefix: str) -> Recording:
         if claim not in self.arrays:
-            raise MissingEvidence(claim, f"no evidence of {claim!r} was given")
+            declared = ", ".join(self.arrays) or "none"
+            raise MissingEvidence(
+                claim,
+                f"no evidence of {claim!r} was given; the claims that the figure declares are: "
+                f"{declared}",
+            )
         return Recording(claim, prefix, self.arrays[claim])
 
 
@@ -94,10 +104,27 @@ class Figure:
     draw: Callable[[Sources], Drawing]
     wide: bool = True
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9-]+", self.name):
+            raise ValueError(
+                f"figure {self.name!r}: a name of small letters, digits and '-' is expected"
+            )
+        # Without its comma a tuple of one claim would be a tuple of letters.
+        if not self.claims or not isinstance(self.claims, tuple):
+            raise TypeError(
+                f"figure {self.name!r}: a tuple of claims is expected, such as "
+                f"('usg.equal-rate',); given {self.claims!r}"
+            )
+
     def drawing(self, sources: Sources) -> Drawing:
         """The figure under the house style, whatever the reader's own matplotlib settings are."""
         with matplotlib.rc_context(fname=STYLE):
             drawing = self.draw(sources)
+            if not isinstance(drawing, Drawing):
+                raise TypeError(
+                    f"figure {self.name!r}: draw is to return the matplotlib Figure; given "
+                    f"{drawing!r}"
+                )
             FigureCanvasAgg(drawing)
             return drawing
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -71,6 +73,27 @@ def test_missing_evidence_names_the_claim(figure: Figure, missing: str, sources:
     with pytest.raises(MissingEvidence, match=claim) as raised:
         figure.drawing(Sources(arrays))
     assert raised.value.claim == claim
+
+
+def test_what_there_is_is_told_beside_what_is_missing(sources: Sources) -> None:
+    few = Sources({"usg.equal-rate": {"check/times": np.ones(2), "check/rates": np.ones(2)}})
+    with pytest.raises(
+        MissingEvidence, match=r"no array 'check/rate'; of 2 the nearest are: check/rates, check/ti"
+    ):
+        few.check("usg.equal-rate")["rate"]
+    with pytest.raises(MissingEvidence, match=r"the figure declares are: usg\.equal-rate$"):
+        few.check("usg.lag-bound")
+
+
+def test_a_figure_that_is_none_is_refused(sources: Sources) -> None:
+    letters: Any = "usg.equal-rate"
+    with pytest.raises(TypeError, match=r"a tuple of claims .* given 'usg\.equal-rate'"):
+        replace(FIGURES[0], claims=letters)
+    with pytest.raises(ValueError, match=r"small letters, digits and '-' is expected"):
+        replace(FIGURES[0], name="../Equal rate")
+    forgetful: Any = lambda sources: None  # noqa: E731
+    with pytest.raises(TypeError, match=r"draw is to return the matplotlib Figure; given None"):
+        replace(FIGURES[0], draw=forgetful).drawing(sources)
 
 
 @pytest.fixture(scope="module")
