@@ -13,18 +13,32 @@ import pytest
 import torch
 
 from claims import REGISTRY
-from claims.registry import Verdict
+from claims.registry import Claim, Verdict
+from claims.results.evidence_file import labelled_arrays
 from claims.running.one import run_claim
 from claims.subject import load_subject
+from figures.figure import Sources
 from geometry.flops import low_rank_msign_flops, orthogonalize_flops
 from geometry.orthogonalizers import ORTHOGONALIZERS, scalar_response
 from geometry.polar import msign
 from simulate.optimizers.rate_adjustment import RATE_ADJUSTMENTS
 from simulate.sweep import sweep
 from simulate.tasks.equivariance import OBJECTIONS
+from tests.claims.test_registry import require_in_full
+from tests.figures.test_figures import require_named
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+# The keys of the papers whose claims a page has.
+PAPERS = {
+    "uniform-spectral-growth.md": {"usg"},
+    "lora-muon.md": {"lora-muon", "spectron", "lora-rite"},
+    "low-rank-orthogonalization.md": {"low-rank", "nesterov", "practical"},
+    "tensorion.md": {"tensorion"},
+    "riemannlora.md": {"riemannlora"},
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -73,12 +87,38 @@ def test_the_orthogonaliser_table_is_what_comes_out() -> None:
 
 
 def test_the_example_of_a_claim_holds() -> None:
-    (example,) = blocks(ROOT / "docs" / "adding-a-claim.md", "python")
-    names: dict[str, Any] = {}
-    exec(compile(example, "adding-a-claim", "exec"), names)
-    (claim,) = names["CLAIMS"]
-    outcome = run_claim(claim, "quick", 0)
+    conserved, signs = claims_of_the_examples()
+    outcome = run_claim(conserved, "quick", 0)
     assert outcome.verdict is Verdict.HOLDS, outcome.reason
+    outcome = run_claim(signs, "quick", 0)
+    assert outcome.verdict is Verdict.REFUTED, outcome.reason
+
+
+def claims_of_the_examples() -> tuple[Claim, ...]:
+    names: dict[str, Any] = {}
+    for example in blocks(ROOT / "docs" / "adding-a-claim.md", "python"):
+        exec(compile(example, "adding-a-claim", "exec"), names)
+    claims: tuple[Claim, ...] = names["CLAIMS"]
+    return claims
+
+
+def test_the_examples_of_claims_are_declared_in_full() -> None:
+    for claim in claims_of_the_examples():
+        require_in_full(claim)
+
+
+def test_the_example_of_a_figure_draws_that_of_a_claim() -> None:
+    (example,) = blocks(ROOT / "docs" / "adding-a-figure.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "adding-a-figure", "exec"), names)
+    figure = names["FIGURE"]
+    conserved, _ = claims_of_the_examples()
+    outcome = run_claim(conserved, "quick", 0)
+    recorded = Sources({conserved.id: labelled_arrays(outcome.evidence, outcome.controls)})
+    assert figure.claims == (conserved.id,)
+    (axes,) = figure.drawing(recorded).axes
+    assert len(axes.lines) == 10
+    require_named(figure, recorded)
 
 
 def test_the_example_of_an_optimiser_descends_as_it_says() -> None:
@@ -262,16 +302,11 @@ def test_the_optimisers_of_the_example_are_judged(
     assert exact.verdict is Verdict.HOLDS
 
 
-@pytest.mark.parametrize(
-    ("name", "papers"),
-    [
-        ("uniform-spectral-growth.md", {"usg"}),
-        ("lora-muon.md", {"lora-muon", "spectron", "lora-rite"}),
-        ("low-rank-orthogonalization.md", {"low-rank", "nesterov", "practical"}),
-        ("tensorion.md", {"tensorion"}),
-        ("riemannlora.md", {"riemannlora"}),
-    ],
-)
+def test_every_paper_has_a_page() -> None:
+    assert sorted(key for keys in PAPERS.values() for key in keys) == sorted(REGISTRY.papers)
+
+
+@pytest.mark.parametrize(("name", "papers"), PAPERS.items())
 def test_the_paper_s_page_has_every_claim(name: str, papers: set[str]) -> None:
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z-]+\.[a-z0-9.-]+)` \|", page, re.M)

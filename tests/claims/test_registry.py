@@ -285,13 +285,17 @@ def test_a_module_without_a_registry_is_refused() -> None:
         load_registry("math")
 
 
+def require_in_full(claim: Claim) -> None:
+    assert claim.id.startswith(f"{claim.paper}."), claim.id
+    assert evidence_name(claim.id, "quick").endswith(f"/{claim.id}.npz")
+    for field in dataclasses.fields(Claim):
+        if field.type == "str":
+            assert getattr(claim, field.name).strip(), f"{claim.id} has no {field.name}"
+    assert claim.statement.count("$") % 2 == 0, f"{claim.id}: unpaired dollar sign"
+    for name, check in {"check": claim.check, **claim.controls}.items():
+        assert check.__doc__, f"{claim.id}: {name} has no docstring"
+
+
 def test_every_claim_of_the_registry_is_declared_in_full() -> None:
     for claim in load_registry("claims"):
-        assert claim.id.startswith(f"{claim.paper}."), claim.id
-        assert evidence_name(claim.id, "quick").endswith(f"/{claim.id}.npz")
-        for field in dataclasses.fields(Claim):
-            if field.type == "str":
-                assert getattr(claim, field.name).strip(), f"{claim.id} has no {field.name}"
-        assert claim.statement.count("$") % 2 == 0, f"{claim.id}: unpaired dollar sign"
-        for name, check in {"check": claim.check, **claim.controls}.items():
-            assert check.__doc__, f"{claim.id}: {name} has no docstring"
+        require_in_full(claim)
