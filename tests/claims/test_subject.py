@@ -130,6 +130,43 @@ def test_what_a_step_of_matrices_is_asked(options: dict[str, Any], holding: set[
     assert {*verdicts.values()} <= {Verdict.HOLDS, Verdict.FAILS}
 
 
+def uphill(pairs: Any, lr: float) -> Optimizer:
+    optimizer = still(pairs, lr)
+
+    def turn(*_: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.grad.neg_()
+
+    optimizer.register_step_pre_hook(turn)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("make", "failing"),
+    [
+        (still, set()),
+        (
+            lambda pairs, lr: still(pairs, 2 * lr),
+            {"solves-split", "projector-form", "rank-step-scale"},
+        ),
+        (uphill, {"solves-split", "projector-form"}),
+    ],
+    ids=["right", "twice", "uphill"],
+)
+def test_what_is_wrong_is_told_by_several_claims(make: Make, failing: set[str]) -> None:
+    subject = Subject("theirs", "pairs", make)
+    own = {name: claim for name, claim in ASKED.items() if name.startswith("lora-muon.")}
+    verdicts = {
+        name.removeprefix("lora-muon."): run_claim(
+            small(claim), "quick", 0, subject=subject
+        ).verdict
+        for name, claim in own.items()
+    }
+    assert {name for name, verdict in verdicts.items() if verdict is Verdict.FAILS} == failing
+    assert {*verdicts.values()} <= {Verdict.HOLDS, Verdict.FAILS}
+
+
 @pytest.mark.parametrize("name", ["torch.optim:SGD", "torch.optim:Adam", "torch.optim:Muon"])
 def test_torch_s_own_are_other_methods(name: str) -> None:
     subject = load_subject(name)
