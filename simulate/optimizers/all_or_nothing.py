@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
 import torch
@@ -15,6 +15,9 @@ from simulate.optimizers.unchanged import Contents
 
 # What torch itself puts into a group: itself, names, and what a scheduler resumes from.
 OF_TORCH = frozenset({"params", "param_names", "initial_lr"})
+
+# A parameter, what it is called, and what is kept of it: shapes by name, None for a number.
+Kept = tuple[Tensor, str, Mapping[str, tuple[int, ...] | None]]
 
 
 class AllOrNothingOptimizer(Optimizer, ABC):
@@ -73,7 +76,17 @@ class AllOrNothingOptimizer(Optimizer, ABC):
             write()
         return loss
 
+    def kept_shapes(self, group: Mapping[str, Any]) -> Iterator[Kept]:
+        """What a state has to hold of the parameters of a group; of all of them nothing here."""
+        return iter(())
+
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # Both a copy and a state_dict come this way; a step would find out when half is written.
+        for index, group in enumerate(state["param_groups"]):
+            for p, name, shapes in self.kept_shapes(group):
+                given = state["state"].get(p)
+                if given:
+                    _require_kept(f"the state of {name} of group {index}", given, shapes)
         # A state_dict of one of torch's own, or of an earlier version, lacks some options.
         super().__setstate__(state)
         for group in self.param_groups:
@@ -95,6 +108,24 @@ class AllOrNothingOptimizer(Optimizer, ABC):
         self.require_group(index)
         self.require_options(group)
         sound[index] = Contents(group)
+
+
+def _require_kept(
+    what: str, given: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...] | None]
+) -> None:
+    """Raise ValueError unless the state of a parameter has all names, and tensors their shapes."""
+    for name, shape in shapes.items():
+        value = given.get(name)
+        if value is None or shape is not None and getattr(value, "shape", None) != shape:
+            expected = name if shape is None else f"{name} {tuple(shape)}"
+            held = ", ".join(
+                f"{key} {tuple(x.shape)}" if isinstance(x, Tensor) else str(key)
+                for key, x in given.items()
+            )
+            raise ValueError(
+                f"{what}: {expected} is expected; given {held}, of another parameter or optimiser; "
+                "nothing was loaded"
+            )
 
 
 def _require_names(group: Mapping[str, Any]) -> None:

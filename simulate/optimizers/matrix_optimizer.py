@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from geometry.errors import require_matrices
-from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
+from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer, Kept
 from simulate.optimizers.descent import require_members, require_rate
 from simulate.optimizers.failed_step import naming_members
 from simulate.optimizers.parameter_stack import ParameterStack, stacked, stacks_of
@@ -42,7 +42,8 @@ class MatrixOptimizer(AllOrNothingOptimizer):
     Raises:
         ValueError: parameters that are not real floating (..., m, n); an option of a group that
             the optimiser does not have, or out of its range; in ``step``, a gradient that is
-            sparse. FailedStepError, which is one: a gradient that has NaN or infinite entries, an
+            sparse; in ``load_state_dict``, a state of other names or shapes; a parameter given
+            twice. FailedStepError, which is one: a gradient that has NaN or infinite entries, an
             update that overflows, a factorisation that fails; it names the members.
     """
 
@@ -90,6 +91,11 @@ class MatrixOptimizer(AllOrNothingOptimizer):
             require_rate(group["lr"], batch)
             for name in self.member_options:
                 require_members(name, group[name], batch)
+
+    def kept_shapes(self, group: Mapping[str, Any]) -> Iterator[Kept]:
+        """A buffer is as its parameter is."""
+        for place, p in enumerate(group["params"]):
+            yield p, f"parameter {place}", dict.fromkeys(self.buffer_names, tuple(p.shape))
 
     def planned(self, index: int) -> list[Callable[[], None]]:
         """The step of a group, stack by stack."""

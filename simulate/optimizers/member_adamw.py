@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from geometry.errors import require_floating, require_nonnegative
-from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
+from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer, Kept
 from simulate.optimizers.descent import Rate, require_rate
 from simulate.optimizers.failed_step import NOT_FINITE, NotFiniteError
 
@@ -66,6 +66,11 @@ class MemberAdamW(AllOrNothingOptimizer):
         # To read the rates costs more than a shape.
         for members in dict.fromkeys(len(p) for p in group["params"]):
             require_rate(group["lr"], (members,))
+
+    def kept_shapes(self, group: Mapping[str, Any]) -> Iterator[Kept]:
+        """Both moments are as their parameter is."""
+        for place, p in enumerate(group["params"]):
+            yield p, f"parameter {place}", dict.fromkeys(("exp_avg", "exp_avg_sq"), tuple(p.shape))
 
     def planned(self, index: int) -> list[Callable[[], None]]:
         """The step of a group, in place: with finite gradients nothing in it can fail."""

@@ -7,7 +7,7 @@ dimensions of their own, members of an ensemble.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geometry.errors import RankError, require_nonnegative
 from geometry.gauge import Pair, require_pair
-from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer
+from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer, Kept
 from simulate.optimizers.descent import require_rate
 from simulate.optimizers.failed_step import (
     NOT_FINITE,
@@ -59,7 +59,8 @@ class PairOptimizer(AllOrNothingOptimizer):
 
     Raises:
         ValueError: pairs whose shapes do not multiply, a rank above min(m, n), integer or complex
-            parameters, dtypes or devices that differ within a pair, unknown options.
+            parameters, dtypes or devices that differ within a pair, unknown options; a factor that is
+            in two pairs; in ``load_state_dict``, a state of other names or shapes.
     """
 
     def __init__(self, pairs: Pairs, defaults: dict[str, Any]) -> None:
@@ -104,6 +105,14 @@ class PairOptimizer(AllOrNothingOptimizer):
     def initial_state(self, factors: Pair) -> State:
         """What is kept of each factor beside the step, by name: a first moment by default."""
         return {"momentum_buffer": (torch.zeros_like(factors[0]), torch.zeros_like(factors[1]))}
+
+    def kept_shapes(self, group: Mapping[str, Any]) -> Iterator[Kept]:
+        """What ``initial_state`` has of each factor, and the step."""
+        for number, (B, A) in enumerate(_pairs_of(group)):
+            state = self.initial_state((B.detach(), A.detach()))
+            for side, factor in enumerate((B, A)):
+                shapes = {name: tuple(both[side].shape) for name, both in state.items()}
+                yield factor, f"pair {number}: {'BA'[side]}", {"step": None, **shapes}
 
     @abstractmethod
     def updated(self, batch: Batch, state: State) -> tuple[Pair, State]:
