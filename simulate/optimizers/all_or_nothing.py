@@ -52,6 +52,7 @@ class AllOrNothingOptimizer(Optimizer, ABC):
         super().add_param_group(param_group)
         try:
             _require_names(self.param_groups[-1])
+            _require_once(self.param_groups[-1], len(self.param_groups) - 1)
             self._require(len(self.param_groups) - 1)
         except ValueError:
             self.param_groups.pop()
@@ -110,13 +111,25 @@ class AllOrNothingOptimizer(Optimizer, ABC):
         sound[index] = Contents(group)
 
 
+def _require_once(group: Mapping[str, Any], index: int) -> None:
+    """Raise ValueError for a parameter that is in the group twice; torch warns of it."""
+    places: dict[int, int] = {}
+    for place, p in enumerate(group["params"]):
+        first = places.setdefault(id(p), place)
+        if first != place:
+            raise ValueError(
+                f"every parameter once is expected; given one of shape {tuple(p.shape)} as "
+                f"parameters {first} and {place} of group {index}: one update of two would be lost"
+            )
+
+
 def _require_kept(
     what: str, given: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...] | None]
 ) -> None:
     """Raise ValueError unless the state of a parameter has all names, and tensors their shapes."""
     for name, shape in shapes.items():
         value = given.get(name)
-        if value is None or shape is not None and getattr(value, "shape", None) != shape:
+        if value is None or (shape is not None and getattr(value, "shape", None) != shape):
             expected = name if shape is None else f"{name} {tuple(shape)}"
             held = ", ".join(
                 f"{key} {tuple(x.shape)}" if isinstance(x, Tensor) else str(key)

@@ -59,8 +59,8 @@ class PairOptimizer(AllOrNothingOptimizer):
 
     Raises:
         ValueError: pairs whose shapes do not multiply, a rank above min(m, n), integer or complex
-            parameters, dtypes or devices that differ within a pair, unknown options; a factor that is
-            in two pairs; in ``load_state_dict``, a state of other names or shapes.
+            parameters, dtypes or devices that differ within a pair, unknown options; a factor
+            that is in two pairs; in ``load_state_dict``, a state of other names or shapes.
     """
 
     def __init__(self, pairs: Pairs, defaults: dict[str, Any]) -> None:

@@ -85,3 +85,17 @@ def test_the_state_of_another_optimiser_is_refused(name: str) -> None:
     optimizer = OF_PAIRS[name]([mine]) if of_pairs else OF_MATRICES[name](list(mine))
     with pytest.raises(ValueError, match=r"is expected; given .*sum \(6, .*nothing was loaded"):
         optimizer.load_state_dict(adam.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+def test_a_parameter_is_given_once() -> None:
+    W, (B, A), (_, C) = parameter(4, 4), pair(6, 5, 2), pair(6, 5, 2)
+    cases: list[tuple[Make, list[Any], str]] = [
+        (Muon, [W, W], "parameters 0 and 1 of group 0"),
+        (MemberAdamW, [W, W], "parameters 0 and 1 of group 0"),
+        (LoRAMuon, [(B, A), (B, C)], r"shape \(6, 2\) as parameters 0 and 2 of group 0"),
+        (FactorMuon, [(W, W)], "parameters 0 and 1 of group 0"),
+    ]
+    for make, given, message in cases:
+        with pytest.raises(ValueError, match=f"every parameter once is expected.*{message}"):
+            make(given)
