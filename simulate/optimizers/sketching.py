@@ -18,6 +18,7 @@ from simulate.optimizers.descent import Rate, descend
 from simulate.optimizers.matrix_optimizer import MatrixOptimizer
 from simulate.optimizers.parameter_stack import ParameterStack
 from simulate.optimizers.rate_adjustment import rate_adjustment_named
+from simulate.optimizers.unchanged import version_of
 
 Seed = int | Tensor
 
@@ -94,8 +95,9 @@ class _Ahead:
         offset = steps[0] - self.first[0]
         return (
             same
+            and self.version >= 0
             and count == self.numbers.shape[-1]
-            and _version(seed) == self.version
+            and version_of(seed) == self.version
             and 0 <= offset < len(self.numbers)
             and all(step - first == offset for step, first in zip(steps, self.first, strict=True))
         )
@@ -112,12 +114,7 @@ def _drawn_ahead(stack: ParameterStack, steps: Sequence[int], count: int) -> _Ah
     coming = torch.tensor(steps, device=device) + torch.arange(block, device=device)[:, None]
     places = torch.tensor([stack.group << 16 | index for index in stack.indices], device=device)
     numbers = uniforms(own, count, step=coming[..., None], stream=places[:, None])
-    return _Ahead(seed, _version(seed), tuple(steps), numbers, place)
-
-
-def _version(seed: Seed) -> int:
-    """How often a tensor was written to."""
-    return seed._version if isinstance(seed, Tensor) else 0
+    return _Ahead(seed, version_of(seed), tuple(steps), numbers, place)
 
 
 def sketched_step(W: Tensor, D: Tensor, options: Mapping[str, Any]) -> Tensor:

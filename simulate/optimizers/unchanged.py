@@ -22,7 +22,7 @@ class Contents:
     def __init__(self, group: Mapping[str, Any]) -> None:
         self._parameters = [(p, p.shape, p.dtype) for p in group["params"]]
         self._options = {
-            name: (value, _version(value)) if isinstance(value, _FIXED) else (deepcopy(value), 0)
+            name: (value, version_of(value)) if isinstance(value, _FIXED) else (deepcopy(value), 0)
             for name, value in group.items()
             if name != "params"
         }
@@ -44,12 +44,12 @@ class Contents:
 
 def _same(value: object, seen: object, version: int) -> bool:
     if isinstance(value, Tensor):
-        return value is seen and version == _version(value) >= 0
+        return value is seen and version == version_of(value) >= 0
     # True is 1, and no seed.
     return type(value) is type(seen) and bool(value == seen)
 
 
-def _version(value: object) -> int:
+def version_of(value: object) -> int:
     """How often a tensor was written to, -1 where that is not known; 0 of anything else."""
     if not isinstance(value, Tensor):
         return 0
