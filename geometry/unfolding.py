@@ -11,10 +11,11 @@ of torch's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from itertools import combinations
+from numbers import Integral
 
 import tensorly
 import torch
@@ -75,7 +76,13 @@ def canonical(modes: Sequence[int], order: int) -> Modes:
     Raises:
         ValueError: modes that there are not, given twice, none, or all of them.
     """
-    return _canonical(tuple(modes), order)
+    if not isinstance(modes, Iterable) or isinstance(modes, str):
+        raise ValueError(f"unfolding: the modes of its rows are expected; given {modes!r}")
+    given = tuple(modes)
+    # The cache takes what is equal for the same, and 0.0 and False are equal to 0.
+    if not all(isinstance(mode, Integral) and not isinstance(mode, bool) for mode in given):
+        raise ValueError(f"unfolding: modes that are ints are expected; given {given}")
+    return _canonical(tuple(int(mode) for mode in given), order)
 
 
 @cache
@@ -179,8 +186,8 @@ def mode_products(X: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 
 
 def _ascending(modes: Sequence[int], order: int) -> Modes:
+    canonical(modes, order)
     rows = tuple(modes)
-    canonical(rows, order)
     if list(rows) != sorted(rows):
         raise ValueError(f"unfolding: ascending modes are expected; given {rows}")
     return rows
