@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,8 @@ class SpectralDescent(MatrixOptimizer):
         SpecGD of Kang et al. 2026, arXiv 2602.06385.
     """
 
+    member_options = ("beta",)
+
     def __init__(
         self,
         params: ParamsT,
@@ -55,8 +58,11 @@ class SpectralDescent(MatrixOptimizer):
 
     def require_options(self, options: Mapping[str, Any]) -> None:
         """Raise ValueError for an option out of its range."""
-        if not isinstance(options["beta"], Tensor):
-            require_nonnegative("beta", options["beta"])
+        beta = options["beta"]
+        if not isinstance(beta, Tensor):
+            require_nonnegative("beta", beta)
+        elif not bool(((beta > 0) & (beta < math.inf)).all()):
+            raise ValueError(f"every beta must be finite and > 0, got {beta.tolist()}")
         smoothing_named(options["smoothing"])
         require_nonnegative("weight_decay", options["weight_decay"])
 
