@@ -56,14 +56,27 @@ def require_finite(name: str, tensor: Tensor) -> None:
         )
 
 
+def require_number(name: str, value: object) -> None:
+    """Raise ValueError for what cannot be compared with a number: text, None, lists, tensors."""
+    try:
+        bool(value < math.inf)  # type: ignore[operator]
+    except (TypeError, ValueError, RuntimeError):
+        shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+        raise ValueError(
+            f"{name} must be a number, got {type(value).__name__}{shape or f' {value!r}'}"
+        ) from None
+
+
 def require_nonnegative(name: str, value: float) -> None:
     """Raise ValueError unless the number is finite and >= 0 (NaN fails)."""
+    require_number(name, value)
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and >= 0, got {value}")
 
 
 def require_positive(name: str, value: float) -> None:
     """Raise ValueError unless the number is finite and > 0 (NaN fails)."""
+    require_number(name, value)
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be finite and > 0, got {value}")
 
@@ -82,5 +95,13 @@ def require_nonnegative_int(name: str, value: int) -> None:
 
 def require_between(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError unless low <= value <= high (NaN fails)."""
+    require_number(name, value)
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
+
+
+def require_share(name: str, value: float) -> None:
+    """Raise ValueError unless 0 <= value < 1 (NaN fails)."""
+    require_number(name, value)
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value}")

@@ -85,7 +85,7 @@ def inverse_root(X: Tensor, method: str = "svd", *, damping: float | None = None
     """
     require_matrices("X", X)
     require_finite("X", X)
-    declared, eps = _declared(method, damping)
+    declared, eps = _declared(method), damping_of(method, damping)
     computed = X.to(compute_dtype(X.dtype))
     common = power_of_two_normalize(computed)
     root = declared.of(common, eps)
@@ -115,23 +115,28 @@ def root_of_gram(
         ValueError: as there for method and damping; S not square.
     """
     require_square("S", S)
-    declared, eps = _declared(method, damping)
+    declared, eps = _declared(method), damping_of(method, damping)
     return declared.of_gram(S, eps, cutoff)
 
 
-def _declared(method: str, damping: float | None) -> tuple[InverseRoot, float]:
-    """The method and the damping that is meant."""
-    if method not in INVERSE_ROOTS:
-        raise unknown_name("method", method, INVERSE_ROOTS)
-    declared = INVERSE_ROOTS[method]
-    eps = declared.default_damping if damping is None else damping
-    require_nonnegative("damping", eps)
-    if eps < declared.default_damping:
+def damping_of(method: str, damping: float | None) -> float:
+    """The damping that is meant; ValueError for an unknown method, or one that it cannot take."""
+    declared = _declared(method)
+    if damping is None:
+        return declared.default_damping
+    require_nonnegative("damping", damping)
+    if damping < declared.default_damping:
         raise ValueError(
             f"damping must be at least {declared.default_damping:g} for method {method!r}, "
-            f"got {eps:g}"
+            f"got {damping:g}"
         )
-    return declared, eps
+    return damping
+
+
+def _declared(method: str) -> InverseRoot:
+    if method not in INVERSE_ROOTS:
+        raise unknown_name("method", method, INVERSE_ROOTS)
+    return INVERSE_ROOTS[method]
 
 
 def _by_svd(X: Tensor, damping: float) -> Tensor:

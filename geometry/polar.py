@@ -10,7 +10,13 @@ from torch import Tensor
 
 from geometry.certified_polar import certified_polar_factor
 from geometry.error_bound import cast_bound, gram_route_bound, svd_route_bound
-from geometry.errors import require_finite, require_matrices, require_positive
+from geometry.errors import (
+    require_finite,
+    require_matrices,
+    require_nonnegative,
+    require_positive,
+    require_share,
+)
 from geometry.names import unknown_name
 from geometry.newton_schulz import newton_schulz
 from geometry.orthogonalizers import orthogonalizer_named
@@ -47,8 +53,8 @@ def msign(G: Tensor, *, rank_cutoff: float | None = None) -> Tensor:
     """
     require_matrices("G", G)
     require_finite("G", G)
-    if rank_cutoff is not None and not 0 <= rank_cutoff < 1:
-        raise ValueError(f"rank_cutoff must lie in [0, 1), got {rank_cutoff}")
+    if rank_cutoff is not None:
+        require_share("rank_cutoff", rank_cutoff)
     X = power_of_two_normalize(G.to(compute_dtype(G.dtype)))
     return _by_svd(X, rank_cutoff).to(G.dtype)
 
@@ -134,9 +140,10 @@ def smoothed_msign(
     declared = smoothing_named(smoothing)
     if route not in ROUTES:
         raise unknown_name("route", route, ROUTES)
+    if tolerance is not None:
+        require_positive("tolerance", tolerance)
     if not isinstance(beta, Tensor):
-        if not 0 <= beta < math.inf:
-            raise ValueError(f"beta must be finite and >= 0, got {beta}")
+        require_nonnegative("beta", beta)
         if beta == 0:
             T = msign(G)
             bound = G.new_full(G.shape[:-2], math.inf, dtype=compute_dtype(G.dtype))
@@ -145,7 +152,6 @@ def smoothed_msign(
     if route == "auto" or return_error_bound:
         if tolerance is None:
             tolerance = torch.finfo(X.dtype).eps ** 0.5
-        require_positive("tolerance", tolerance)
         require_finite("G", G)
         T, bound = _bounded_smoothed_msign(X, beta, declared, route, tolerance, G.dtype)
         T = T.to(G.dtype)

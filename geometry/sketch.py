@@ -20,6 +20,7 @@ from geometry.errors import (
     require_matrices,
     require_nonnegative_int,
     require_positive_int,
+    require_share,
 )
 from geometry.names import unknown_name
 from geometry.polar import orthogonalize_scaled
@@ -144,8 +145,8 @@ def orthonormal_basis(Y: Tensor, rank_cutoff: float | None = None) -> Tensor:
         raise ValueError(f"Y must have shape (..., m, l) with m >= l, got shape {tuple(Y.shape)}")
     if rank_cutoff is None:
         rank_cutoff = Y.shape[-2] * torch.finfo(Y.dtype).eps
-    elif not 0 <= rank_cutoff < 1:
-        raise ValueError(f"rank_cutoff must lie in [0, 1), got {rank_cutoff}")
+    else:
+        require_share("rank_cutoff", rank_cutoff)
     Q, R = torch.linalg.qr(Y)
     deficient = _may_lie_below(rank_cutoff, R)
     if bool(deficient.any()):

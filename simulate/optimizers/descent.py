@@ -18,8 +18,7 @@ def require_rate(lr: Rate, batch: tuple[int, ...]) -> None:
         require_nonnegative("lr", lr)
         return
     require_floating("lr", lr)
-    low, high = lr.aminmax()  # NaN where there is one
-    if not 0 <= float(low) <= float(high) < math.inf:
+    if not bool(((lr >= 0) & (lr < math.inf)).all()):
         raise ValueError(f"every lr must be finite and >= 0, got {lr.tolist()}")
     require_members("lr", lr, batch)
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geometry.errors import require_positive
 from geometry.gauge import Pair
-from geometry.inverse_root import INVERSE_ROOTS, inverse_root
+from geometry.inverse_root import INVERSE_ROOTS, damping_of, inverse_root
 from geometry.lora import split_direction, split_direction_by_gram, split_step
 from geometry.names import unknown_name
 from simulate.optimizers.orthogonalizing import OrthogonalizingPairOptimizer, orthogonalizer_of
@@ -82,8 +83,8 @@ class LoRAMuon(OrthogonalizingPairOptimizer):
         super().require_options(options)
         if options["root"] not in INVERSE_ROOTS:
             raise unknown_name("root", options["root"], INVERSE_ROOTS)
-        if not options["scale"] > 0:
-            raise ValueError(f"scale > 0 is expected; given {options['scale']}")
+        damping_of(options["root"], options["damping"])
+        require_positive("scale", options["scale"])
 
     def updated(self, batch: Batch, state: State) -> tuple[Pair, State]:
         group, moments = batch.group, averaged(batch, state)

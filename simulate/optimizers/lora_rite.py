@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geometry.errors import require_nonnegative
 from geometry.gauge import Pair
 from geometry.lora import split_direction_by_qr
 from simulate.optimizers.lora_muon import LoRAMuon
+from simulate.optimizers.momentum import require_betas
 from simulate.optimizers.orthogonalizing import orthogonalizer_of
 from simulate.optimizers.pair_optimizer import (
     Batch,
@@ -64,10 +66,8 @@ class LoRARite(PairOptimizer):
 
     def require_options(self, options: Mapping[str, Any]) -> None:
         super().require_options(options)
-        if not all(0 <= beta < 1 for beta in options["betas"]):
-            raise ValueError(f"betas in [0, 1) are expected; given {options['betas']}")
-        if not options["eps"] >= 0:
-            raise ValueError(f"eps >= 0 is expected; given {options['eps']}")
+        require_betas(options["betas"])
+        require_nonnegative("eps", options["eps"])
 
     def initial_state(self, factors: Pair) -> State:
         B, A = factors[0], factors[1].mT

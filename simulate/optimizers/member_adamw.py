@@ -15,6 +15,8 @@ from geometry.errors import require_floating, require_nonnegative
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer, Kept
 from simulate.optimizers.descent import Rate, require_rate
 from simulate.optimizers.failed_step import NOT_FINITE, NotFiniteError
+from simulate.optimizers.momentum import require_betas
+from simulate.optimizers.parameter_stack import require_dense
 
 
 class MemberAdamW(AllOrNothingOptimizer):
@@ -33,7 +35,7 @@ class MemberAdamW(AllOrNothingOptimizer):
 
     Raises:
         ValueError: an option that there is not or out of its range, integer parameters; in
-            ``step``, a gradient that is not finite: nothing has been changed then.
+            ``step``, a gradient that is sparse or not finite: nothing has been changed then.
 
     Reference: Loshchilov and Hutter, Decoupled Weight Decay Regularization, arXiv 1711.05101.
     """
@@ -53,8 +55,7 @@ class MemberAdamW(AllOrNothingOptimizer):
         """Raise ValueError for an option out of its range."""
         for name in ("eps", "weight_decay"):
             require_nonnegative(name, options[name])
-        if not all(0 <= beta < 1 for beta in options["betas"]):
-            raise ValueError(f"betas in [0, 1) are expected, got {options['betas']}")
+        require_betas(options["betas"])
 
     def require_group(self, index: int) -> None:
         """Raise ValueError for integer parameters, or a rate that fits none."""
@@ -78,6 +79,7 @@ class MemberAdamW(AllOrNothingOptimizer):
         alike: dict[Any, list[Tensor]] = {}
         for place, p in enumerate(group["params"]):
             if p.grad is not None:
+                require_dense(p.grad, f"parameter {place} of group {index}")
                 _require_finite(p.grad, f"parameter {place} of group {index}")
                 step = self.state_of(p).get("step", 0)
                 alike.setdefault((step, p.ndim, p.dtype, p.device), []).append(p)

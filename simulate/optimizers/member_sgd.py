@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from geometry.errors import require_nonnegative
+from geometry.errors import require_nonnegative, require_share
 from simulate.optimizers.descent import Rate, descend
 from simulate.optimizers.matrix_optimizer import MatrixOptimizer
 
@@ -44,8 +44,7 @@ class MemberSGD(MatrixOptimizer):
     def require_options(self, options: Mapping[str, Any]) -> None:
         """Raise ValueError for an option out of its range."""
         require_nonnegative("weight_decay", options["weight_decay"])
-        if not 0 <= options["momentum"] < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {options['momentum']}")
+        require_share("momentum", options["momentum"])
 
     def updated(
         self, W: Tensor, G: Tensor, buffers: Mapping[str, Tensor], options: Mapping[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geometry.errors import require_floating
+from geometry.errors import require_floating, require_share
 from simulate.optimizers.descent import Rate
 
 
@@ -17,12 +17,17 @@ def require_momentum(options: Mapping[str, Any]) -> None:
     momentum = options["momentum"]
     if isinstance(momentum, Tensor):
         require_floating("momentum", momentum)
-        low, high = (float(end) for end in momentum.aminmax())  # NaN where there is one
+        if not bool(((momentum >= 0) & (momentum < 1)).all()):
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum.tolist()}")
     else:
-        low = high = momentum
-    if not 0 <= low <= high < 1:
-        momentum = momentum.tolist() if isinstance(momentum, Tensor) else momentum
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+        require_share("momentum", momentum)
+
+
+def require_betas(betas: object) -> None:
+    """Raise ValueError unless these are two decays in [0, 1), of the first and second moment."""
+    two = betas if isinstance(betas, tuple | list) else ()
+    if len(two) != 2 or not all(isinstance(x, int | float) and 0 <= x < 1 for x in two):
+        raise ValueError(f"two betas in [0, 1) are expected, got {betas!r}")
 
 
 def averaged(M: Tensor, G: Tensor, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from geometry.errors import RankError, require_nonnegative
+from geometry.errors import RankError, require_nonnegative, require_share
 from geometry.gauge import Pair, require_pair
 from simulate.optimizers.all_or_nothing import AllOrNothingOptimizer, Kept
 from simulate.optimizers.descent import require_rate
@@ -25,6 +25,7 @@ from simulate.optimizers.failed_step import (
     naming_members,
     of_member,
 )
+from simulate.optimizers.parameter_stack import require_dense
 
 Group = dict[str, Any]
 Pairs = Iterable[Pair] | Iterable[Group]
@@ -98,8 +99,7 @@ class PairOptimizer(AllOrNothingOptimizer):
 
     def require_options(self, options: Mapping[str, Any]) -> None:
         """Raise ValueError for an option out of range."""
-        if not 0 <= options.get("momentum", 0.0) < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {options['momentum']}")
+        require_share("momentum", options.get("momentum", 0.0))
         require_nonnegative("weight_decay", options.get("weight_decay", 0.0))
 
     def initial_state(self, factors: Pair) -> State:
@@ -124,7 +124,7 @@ class PairOptimizer(AllOrNothingOptimizer):
         Raises:
             FailedStepError: a ValueError; a gradient or a new factor that is not finite (which
                 pair, which members, which step), or a factorisation that fails.
-            ValueError: one factor of a pair without any gradient.
+            ValueError: one factor of a pair without any gradient, or with a sparse one.
         """
         plans: list[Callable[[], None]] = []
         for batch in self._batches(self.param_groups[index]):
@@ -177,6 +177,8 @@ class PairOptimizer(AllOrNothingOptimizer):
                     f"given none of {'B' if missing[0] else 'A'}, at step {step}"
                 )
             B, A = pair
+            for side, gradient in zip("BA", _gradients(pair), strict=True):
+                require_dense(gradient, f"{side} of pair {number}")
             key = B.shape, A.shape, B.dtype, B.device, step
             found.setdefault(key, []).append((number, pair))
         batches = []
@@ -226,7 +228,7 @@ def _of(both: Pair, members: slice) -> Pair:
     return both[0][:, members], both[1][:, members]
 
 
-def _pairs_of(group: Group) -> list[Pair]:
+def _pairs_of(group: Mapping[str, Any]) -> list[Pair]:
     parameters = group["params"]
     return list(zip(parameters[::2], parameters[1::2], strict=True))
 

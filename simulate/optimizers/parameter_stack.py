@@ -86,6 +86,12 @@ class ParameterStack:
         return replace(self, options=options, parameters=parameters)
 
 
+def require_dense(gradient: Tensor, name: str) -> None:
+    """Raise ValueError for the sparse gradient of a parameter, called by its name."""
+    if gradient.layout is not torch.strided:
+        raise ValueError(f"the gradient of {name} must be dense, got {gradient.layout}")
+
+
 def stacked(tensors: Sequence[Tensor]) -> Tensor:
     """torch.stack that keeps the memory order of the matrices, along which sums are taken."""
     if len(tensors) == 1:
@@ -117,10 +123,7 @@ def stacks_of(
         G = p.grad
         if G is None:
             continue
-        if G.layout is not torch.strided:
-            raise ValueError(
-                f"the gradient of parameter {index} of group {group} must be dense, got {G.layout}"
-            )
+        require_dense(G, f"parameter {index} of group {group}")
         key = (p.shape, p.dtype, p.device, G.dtype, by_columns(p), by_columns(G))
         alike.setdefault(key, []).append(index)
     for indices in alike.values():

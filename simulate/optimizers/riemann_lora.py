@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geometry.errors import require_nonnegative, require_share
 from geometry.fixed_rank import FixedRank, Tangent
 from geometry.gauge import Pair
 from simulate.optimizers.pair_optimizer import Batch, Pairs, State
@@ -68,10 +69,8 @@ class RiemannLoRA(RiemannianPairOptimizer):
 
     def require_options(self, options: Mapping[str, Any]) -> None:
         super().require_options(options)
-        if not 0 <= options["beta"] < 1:
-            raise ValueError(f"beta in [0, 1) is expected; given {options['beta']}")
-        if not options["eps"] >= 0:
-            raise ValueError(f"eps >= 0 is expected; given {options['eps']}")
+        require_share("beta", options["beta"])
+        require_nonnegative("eps", options["eps"])
 
     def initial_state(self, factors: Pair) -> State:
         none = factors[0].new_zeros(factors[0].shape[:-2])

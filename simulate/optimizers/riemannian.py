@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from geometry.errors import RankError
+from geometry.errors import RankError, require_positive
 from geometry.fixed_rank import FixedRank, Tangent, as_pair, retract
 from geometry.fixed_rank_steps import nearest_factors, point_and_gradient, product_projected
 from geometry.gauge import Pair
@@ -32,11 +33,9 @@ class RiemannianPairOptimizer(PairOptimizer):
     Below float64 a step is computed in float64, where the device has it, and rounded once.
     """
 
-    def require_options(self, options: Mapping[str, object]) -> None:
+    def require_options(self, options: Mapping[str, Any]) -> None:
         super().require_options(options)
-        scale = options["scale"]
-        if not (isinstance(scale, int | float) and scale > 0):
-            raise ValueError(f"scale > 0 is expected; given {scale}")
+        require_positive("scale", options["scale"])
 
     def initial_state(self, factors: Pair) -> State:
         B, A = factors

@@ -75,7 +75,7 @@ def test_the_state_of_another_rank_is_refused_where_it_is_loaded(name: str) -> N
     assert not optimizer.state
 
 
-@pytest.mark.parametrize("name", {**OF_MATRICES, **OF_PAIRS})
+@pytest.mark.parametrize("name", [*OF_MATRICES, *OF_PAIRS])
 def test_the_state_of_another_optimiser_is_refused(name: str) -> None:
     of_pairs = name in OF_PAIRS
     made = [pair(6, 5, 2), pair(6, 5, 2)] if of_pairs else [(parameter(6, 5),), (parameter(6, 5),)]

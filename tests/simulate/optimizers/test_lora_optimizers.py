@@ -244,12 +244,12 @@ def test_options_out_of_range_are_told() -> None:
     for make, options, message in (
         (LoRAMuon, {"orthogonalizer": "sdv"}, "unknown method 'sdv'.*did you mean 'svd'"),
         (LoRAMuon, {"root": "eig"}, "unknown root 'eig'.*did you mean 'eigh'"),
-        (LoRAMuon, {"scale": 0.0}, "scale > 0 is expected; given 0"),
+        (LoRAMuon, {"scale": 0.0}, "scale must be finite and > 0, got 0"),
         (LoRAMuon, {"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
         (LoRAMuon, {"weight_decay": -0.1}, "weight_decay must be finite and >= 0, got -0.1"),
         (Spectron, {"norms": "exat"}, "unknown norms 'exat'.*did you mean 'exact'"),
         (LoRARite, {"betas": (0.9, 1.0)}, r"betas in \[0, 1\) are expected"),
-        (LoRARite, {"eps": -1.0}, "eps >= 0 is expected"),
+        (LoRARite, {"eps": -1.0}, "eps must be finite and >= 0"),
     ):
         with pytest.raises(ValueError, match=message):
             make([pair], **options)

@@ -317,11 +317,11 @@ def test_options_out_of_range_are_told() -> None:
     pair = nn.Parameter(drawn()[0]), nn.Parameter(drawn()[1])
     for make, options, message in (
         (Riemannion, {"stored": "befor"}, "unknown stored 'befor'.*did you mean 'before'"),
-        (Riemannion, {"scale": 0.0}, "scale > 0 is expected; given 0"),
-        (Riemannion, {"scale": math.nan}, "scale > 0 is expected; given nan"),
+        (Riemannion, {"scale": 0.0}, "scale must be finite and > 0, got 0"),
+        (Riemannion, {"scale": math.nan}, "scale must be finite and > 0, got nan"),
         (Riemannion, {"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
-        (RiemannLoRA, {"beta": 1.0}, r"beta in \[0, 1\) is expected; given 1.0"),
-        (RiemannLoRA, {"eps": -1.0}, "eps >= 0 is expected; given -1.0"),
+        (RiemannLoRA, {"beta": 1.0}, r"beta must lie in \[0, 1\), got 1.0"),
+        (RiemannLoRA, {"eps": -1.0}, "eps must be finite and >= 0, got -1.0"),
         (RiemannLoRA, {"weight_decay": -0.1}, "weight_decay must be finite and >= 0, got -0.1"),
     ):
         with pytest.raises(ValueError, match=message):
