@@ -16,4 +16,8 @@ class IntegrationError(RuntimeError):
 
     def __init__(self, reason: str, time: float, lane: int, factors: tuple[Tensor, Tensor]) -> None:
         super().__init__(f"{reason} (time {time:.6g}, lane {lane}; see .factors)")
-        self.time, self.lane, self.factors = time, lane, factors
+        self.reason, self.time, self.lane, self.factors = reason, time, lane, factors
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By its message alone it could not be made again on its way out of a process.
+        return type(self), (self.reason, self.time, self.lane, self.factors)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -115,3 +117,14 @@ def test_a_field_that_jumps_is_found_out() -> None:
     field = Field(PROBLEM, lambda G, _: msign(G, rank_cutoff=0.3), "jumps")
     with pytest.raises(IntegrationError, match=r"fell below round-off|not enough"):
         integrate(field, START, [20.0], max_steps=400)
+
+
+def test_an_integration_error_comes_out_of_a_process_whole() -> None:
+    """A pool that could not unpickle it would break, with all that it had under way."""
+    with pytest.raises(IntegrationError) as caught:
+        integrate(gradient_flow(PROBLEM), starts(), [1.0], max_steps=1)
+    error = caught.value
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert str(again) == str(error)
+        assert (again.time, again.lane) == (error.time, error.lane)
+        assert all(torch.equal(x, y) for x, y in zip(again.factors, error.factors, strict=True))
