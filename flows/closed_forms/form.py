@@ -73,8 +73,8 @@ def require_open_interval(name: str, value: ArrayLike, low: float, high: ArrayLi
     array = np.asarray(value, float)
     if not bool(np.all((array > low) & (array < high))):
         raise ValueError(
-            f"{name}: numbers strictly between {low:g} and {_shown(high)} are expected; "
-            f"given {_shown(array)}"
+            f"{name}: numbers strictly between {low:g} and {shown(high)} are expected; "
+            f"given {shown(array)}"
         )
     return array
 
@@ -83,7 +83,7 @@ def require_positive_share(name: str, value: ArrayLike) -> Array:
     """``value`` as an array; ValueError unless 0 < value <= 1 everywhere."""
     array = np.asarray(value, float)
     if not bool(np.all((array > 0) & (array <= 1))):
-        raise ValueError(f"{name}: numbers in (0, 1] are expected; given {_shown(array)}")
+        raise ValueError(f"{name}: numbers in (0, 1] are expected; given {shown(array)}")
     return array
 
 
@@ -91,10 +91,22 @@ def require_nonnegative_array(name: str, value: ArrayLike) -> Array:
     """``value`` as an array; ValueError unless it is finite and >= 0 everywhere."""
     array = np.asarray(value, float)
     if not bool(np.all((array >= 0) & np.isfinite(array))):
-        raise ValueError(f"{name}: finite numbers >= 0 are expected; given {_shown(array)}")
+        raise ValueError(f"{name}: finite numbers >= 0 are expected; given {shown(array)}")
     return array
 
 
-def _shown(value: ArrayLike) -> str:
+def require_at_least(name: str, value: ArrayLike, start: Array) -> Array:
+    """``value`` as an array; ValueError unless it is finite and at least the start everywhere."""
+    array = require_nonnegative_array(name, value)
+    if bool(np.any(array < start)):
+        raise ValueError(
+            f"{name}: at least the start, {shown(start)}, is expected, for the state only grows; "
+            f"given {shown(array)}"
+        )
+    return array
+
+
+def shown(value: ArrayLike) -> str:
+    """A number, or the range of several."""
     array = np.asarray(value, float).ravel()
     return f"{array[0]:g}" if array.size == 1 else f"{array.min():g} to {array.max():g}"

@@ -18,6 +18,7 @@ from sympy.codegen.cfunctions import expm1
 from flows.closed_forms.form import (
     Array,
     ClosedForm,
+    require_at_least,
     require_nonnegative_array,
     require_open_interval,
 )
@@ -158,6 +159,7 @@ def gradient_flow_balanced_arrival(level: ArrayLike, sigma: ArrayLike, s0: Array
     """The time at which :func:`gradient_flow_balanced` is at ``level``, s0 <= level < sigma."""
     sigma = require_open_interval("sigma", sigma, 0.0, np.inf)
     s0 = require_open_interval("s0", s0, 0.0, sigma)
+    require_at_least("level", level, s0)
     return BALANCED_ARRIVAL(require_open_interval("level", level, 0.0, sigma), sigma, s0)
 
 

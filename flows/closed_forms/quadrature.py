@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from flows.closed_forms.form import (
     Array,
     ClosedForm,
+    require_at_least,
     require_nonnegative_array,
     require_open_interval,
 )
@@ -82,11 +83,7 @@ def _between(
 ) -> Array:
     sigma, beta, x0 = _checked(sigma, beta, x0)
     level = require_open_interval("level", level, 0.0, sigma)
-    if bool(np.any(level < x0**2)):
-        raise ValueError(
-            f"level: at least x0^2 = {float(np.max(x0**2)):g} is expected, for the state only "
-            f"grows; given {float(np.min(level)):g}"
-        )
+    require_at_least("level", level, x0**2)
     level, sigma, beta, x0 = np.broadcast_arrays(level, sigma, beta, x0)
     start, end = _logit(x0**2, sigma), _logit(level, sigma)
     count = max(1, int(np.ceil((end - start).max(initial=0.0) / PANEL)))

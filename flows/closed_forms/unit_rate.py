@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 from flows.closed_forms.form import (
     Array,
     ClosedForm,
+    require_at_least,
     require_nonnegative_array,
-    require_open_interval,
+    shown,
 )
 
 t, level, a0, b0, x0 = sp.symbols("t level a0 b0 x0", positive=True)
@@ -129,9 +130,12 @@ def same_sign(times: ArrayLike, a0: ArrayLike, b0: ArrayLike) -> Array:
 
 
 def same_sign_arrival(level: ArrayLike, a0: ArrayLike, b0: ArrayLike) -> Array:
-    """t* = -(a0 + b0)/2 + sqrt(level + (a0 - b0)^2 / 4), the root of (a0 + t)(b0 + t) = level."""
+    """t* = -(a0 + b0)/2 + sqrt(level + (a0 - b0)^2 / 4), the root of (a0 + t)(b0 + t) = level.
+
+    The level is a0 b0 at least, for the state only grows.
+    """
     a0, b0 = require_nonnegative_array("a0", a0), require_nonnegative_array("b0", b0)
-    return SAME_SIGN_ARRIVAL(require_nonnegative_array("level", level), a0, b0)
+    return SAME_SIGN_ARRIVAL(require_at_least("level", level, a0 * b0), a0, b0)
 
 
 def unit_rate_balanced(times: ArrayLike, x0: ArrayLike) -> Array:
@@ -141,9 +145,9 @@ def unit_rate_balanced(times: ArrayLike, x0: ArrayLike) -> Array:
 
 
 def unit_rate_arrival(level: ArrayLike, x0: ArrayLike) -> Array:
-    """sqrt(level) - x0: the time at which (x0 + t)^2 reaches ``level``."""
+    """sqrt(level) - x0: the time at which (x0 + t)^2 reaches ``level``, x0^2 at least."""
     x0 = require_nonnegative_array("x0", x0)
-    return BALANCED_ARRIVAL(require_nonnegative_array("level", level), x0)
+    return BALANCED_ARRIVAL(require_at_least("level", level, x0**2), x0)
 
 
 def opposite_signs(times: ArrayLike, a0: ArrayLike, b0: ArrayLike) -> Array:
@@ -154,15 +158,24 @@ def opposite_signs(times: ArrayLike, a0: ArrayLike, b0: ArrayLike) -> Array:
     with the signs exchanged is the same with the names exchanged. With a0 + b0 = 0 both vanish at
     t = |a0|: the stable manifold of the saddle at zero, which this function refuses.
     """
-    smaller = np.asarray(a0, float)
-    require_open_interval("a0", -smaller, 0.0, np.asarray(b0, float))
+    smaller = _negative(a0, b0)
     times = require_nonnegative_array("times", times)
     return OPPOSITE_SIGNS(times, -smaller, np.asarray(b0, float) + smaller)
 
 
 def opposite_signs_arrival(level: ArrayLike, a0: ArrayLike, b0: ArrayLike) -> Array:
     """|a0| + the arrival from (0, a0 + b0), for a0 < 0 < a0 + b0."""
-    smaller = np.asarray(a0, float)
-    require_open_interval("a0", -smaller, 0.0, np.asarray(b0, float))
+    smaller = _negative(a0, b0)
     level = require_nonnegative_array("level", level)
     return OPPOSITE_SIGNS_ARRIVAL(level, -smaller, np.asarray(b0, float) + smaller)
+
+
+def _negative(a0: ArrayLike, b0: ArrayLike) -> Array:
+    """a0 as an array; ValueError unless -b0 < a0 < 0 everywhere."""
+    smaller, larger = np.asarray(a0, float), np.asarray(b0, float)
+    if not bool(np.all((smaller < 0) & (smaller + larger > 0) & np.isfinite(larger))):
+        raise ValueError(
+            f"a0, b0: numbers with -b0 < a0 < 0 are expected; given {shown(smaller)} and "
+            f"{shown(larger)}"
+        )
+    return smaller

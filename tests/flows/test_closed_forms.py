@@ -4,6 +4,7 @@ integration by SciPy, which knows nothing of the forms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -205,3 +206,29 @@ def test_a_form_says_what_it_takes() -> None:
     form = next(form for form in CLOSED_FORMS if len(form.arguments) > 1)
     with pytest.raises(TypeError, match="1 were given"):
         form(1.0)
+
+
+@pytest.mark.parametrize(
+    ("arrival", "level", "arguments"),
+    [
+        (forms.same_sign_arrival, 0.2, (0.5, 0.5)),
+        (forms.unit_rate_arrival, 0.2, (0.5,)),
+        (forms.gradient_flow_balanced_arrival, 0.2, (1.0, 0.25)),
+        (forms.smoothed_arrival, 0.2, (1.0, 0.1, 0.5)),
+    ],
+)
+def test_no_state_arrives_at_what_is_behind_it(
+    arrival: Callable[..., Array], level: float, arguments: tuple[float, ...]
+) -> None:
+    """Some gave a time before the start."""
+    assert arrival(0.25, *arguments) == pytest.approx(0.0, abs=1e-15)
+    with pytest.raises(ValueError, match=r"level: at least the start, 0.25, is .*; given 0.2"):
+        arrival(level, *arguments)
+
+
+@pytest.mark.parametrize(("a0", "b0"), [(0.3, 0.5), (-0.5, 0.5), (-0.1, math.nan), (0.0, 1.0)])
+def test_signs_are_told_as_they_were_given(a0: float, b0: float) -> None:
+    message = f"numbers with -b0 < a0 < 0 are expected; given {a0:g} and {b0:g}"
+    for form in (forms.opposite_signs, forms.opposite_signs_arrival):
+        with pytest.raises(ValueError, match=message):
+            form(1.0, a0, b0)
