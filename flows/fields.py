@@ -25,10 +25,13 @@ from flows.starts import Factors
 from flows.tolerance import Tolerance
 from geometry.errors import require_nonnegative
 from geometry.names import unknown_name
+from geometry.orthogonalizers import orthogonalizer_named
 from geometry.polar import ROUTES, Route, msign, orthogonalize, smoothed_msign
 from geometry.smoothing import SMOOTHINGS
 
 GRAM_TOLERANCE = 1e-8
+# Its square has to be a number.
+LARGEST_BETA = 1e150
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,12 @@ class Field:
     compiled: bool = False
 
     def __call__(self, B: Tensor, A: Tensor) -> Factors:
-        """The velocity (dB/dt, dA/dt) at factors B (..., m, r) and A (..., r, n)."""
+        """The velocity (dB/dt, dA/dt) at factors B (..., m, r) and A (..., r, n).
+
+        Raises:
+            ValueError: as :meth:`MatrixFactorization.require_factors`.
+        """
+        self.problem.require_factors(B, A)
         coordinates = AmbientCoordinates(self.problem)
         return coordinates.factors(self.velocity(coordinates, coordinates.restrict(B, A)))
 
@@ -208,7 +216,8 @@ def spectral_flow(
         weight_decay: decoupled decay.
 
     Raises:
-        ValueError: for a negative or non-finite beta, an unknown smoothing or route.
+        ValueError: for a negative or non-finite beta, one beyond the problem's dtype, an unknown
+            smoothing or route.
 
     Source: Kang et al. 2026, arXiv 2602.06385.
     """
@@ -217,9 +226,7 @@ def spectral_flow(
         raise unknown_name("smoothing", smoothing, SMOOTHINGS)
     if route not in ROUTES:
         raise unknown_name("route", route, ROUTES)
-    scales = torch.as_tensor(beta, dtype=problem.dtype, device=problem.device)
-    for scale in scales.flatten().tolist():
-        require_nonnegative("beta", scale)
+    scales = _scales(beta, problem)
     smallest = float(scales.min())
     if float(scales.max()) == 0.0:
         return Field(
@@ -232,9 +239,10 @@ def spectral_flow(
     if smallest == 0.0:
         raise ValueError(f"beta: all zero or all positive is expected; given {scales.tolist()}")
     if route == "auto":
-        peak = 2.0 * (float(problem.singular_values.max()) / 3.0) ** 1.5
-        u = torch.finfo(problem.dtype).eps / 2
-        route = "gram" if u * (peak / smallest) ** 2 <= GRAM_TOLERANCE else "svd"
+        peak = 2.0 * (max(problem.singular_values.tolist(), default=0.0) / 3.0) ** 1.5
+        u, ratio = torch.finfo(problem.dtype).eps / 2, peak / smallest
+        # Of more than that Python refuses to take the square.
+        route = "gram" if ratio < 1e100 and u * ratio**2 <= GRAM_TOLERANCE else "svd"
 
     single = float(scales) if scales.ndim == 0 else 0.0
 
@@ -253,6 +261,27 @@ def spectral_flow(
     )
 
 
+def _scales(beta: float | Tensor, problem: MatrixFactorization) -> Tensor:
+    """beta in the problem's dtype on its device; ValueError where it is none, or out of range."""
+    try:
+        given = torch.as_tensor(beta, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"beta: one number, or one a lane, is expected; given {beta!r}") from None
+    if not given.numel():
+        raise ValueError("beta: one number, or one a lane, is expected; given none")
+    info = torch.finfo(problem.dtype)
+    low, high = info.tiny, min(info.max, LARGEST_BETA)
+    for scale in given.flatten().tolist():
+        require_nonnegative("beta", scale)
+        # What would underflow would be another field: the exact polar factor.
+        if scale and not low <= scale <= high:
+            raise ValueError(
+                f"beta: 0, or a number from {low:.3g} to {high:.3g} in {problem.dtype}, is "
+                f"expected; given {scale:g}"
+            )
+    return torch.as_tensor(beta, dtype=problem.dtype, device=problem.device)
+
+
 def orthogonalized_flow(
     problem: MatrixFactorization, method: str, steps: int, *, weight_decay: float = 0.0
 ) -> Field:
@@ -263,7 +292,11 @@ def orthogonalized_flow(
 
     Args:
         method, steps: as in :func:`geometry.polar.orthogonalize`.
+
+    Raises:
+        ValueError: as there, of method and steps.
     """
+    orthogonalizer_named(method).polynomials(steps)
     require_nonnegative("weight_decay", weight_decay)
     return Field(
         problem,

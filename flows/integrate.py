@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -26,7 +26,7 @@ from flows.starts import Factors
 from flows.tableaux import TABLEAUX
 from flows.tolerance import Tolerance
 from flows.trajectory import Trajectory
-from geometry.errors import require_finite, require_positive
+from geometry.errors import require_finite, require_number, require_positive, require_positive_int
 
 DEFAULT_RTOL = 1e-9
 
@@ -89,6 +89,8 @@ def integrate(
             "field: a field of a problem, such as spectral_flow(problem, beta), is expected; "
             f"given {type(field).__name__}"
         )
+    if step is not None:
+        require_number("step", step)
     given = [name for name, value in (("rtol", rtol), ("atol", atol)) if value is not None]
     if step is not None and given:
         raise ValueError(
@@ -109,9 +111,9 @@ def integrate(
     method = choose_method(method, field, coordinates, step)
     running = choose_kernel(kernel, field, coordinates, B.shape[0])
     state = coordinates.restrict(B, A)
-    for fraction in arrivals:
-        require_positive("arrivals", fraction)
-    levels = Levels(state.new_tensor(list(arrivals))[:, None] * problem.singular_values)
+    fractions = _checked_fractions(arrivals)
+    require_positive_int("max_steps", max_steps)
+    levels = Levels(state.new_tensor(fractions)[:, None] * problem.singular_values)
     record = Record(state, grid, *levels.values.shape)
     if step is None:
         tolerance = Tolerance(*_tolerances(rtol, atol, problem.dtype))
@@ -123,7 +125,7 @@ def integrate(
             assert after is None or isinstance(after, ExplicitStepper)
             begin = state if after is None else after.y.unflatten(1, state.shape[1:])
             moving = running if lanes is None else running.select(lanes)
-            inside = len(arrivals) > 0
+            inside = len(fractions) > 0
             return ImplicitStepper(moving, coordinates, begin, tolerance, grid, after, inside)
 
         stepper: Stepper
@@ -131,7 +133,7 @@ def integrate(
             stepper = implicit(None, coordinates, None)
         else:
             scheme = Method.on(TABLEAUX[EXPLICIT if method == AUTO else method], state)
-            end, needed = float(grid[-1]), None if len(arrivals) else grid
+            end, needed = float(grid[-1]), None if fractions else grid
             stepper = ExplicitStepper(running, coordinates, state, scheme, tolerance, end, needed)
         stops = stop_when_converged and field.weight_decay == 0
         stop = Convergence.of(problem, tolerance.rtol + tolerance.atol) if stops else None
@@ -163,25 +165,42 @@ def integrate(
         )
 
     work = record.work(method, "compiled" if running.compiled else "plain")
-    located = {float(f): record.arrivals[:, i] for i, f in enumerate(arrivals)}
+    located = {f: record.arrivals[:, i] for i, f in enumerate(fractions)}
     return Trajectory(problem, coordinates, batch, grid, record.states, field, work, located, again)
+
+
+def _checked_fractions(arrivals: Sequence[float]) -> list[float]:
+    if isinstance(arrivals, str) or not isinstance(arrivals, Iterable):
+        raise ValueError(
+            f"arrivals: fractions in a row, such as (0.9,), are expected; given {arrivals!r}"
+        )
+    fractions = list(arrivals)
+    for fraction in fractions:
+        require_positive("arrivals", fraction)
+    return [float(fraction) for fraction in fractions]
 
 
 def _tolerances(rtol: float | None, atol: float | None, dtype: torch.dtype) -> tuple[float, float]:
     eps = torch.finfo(dtype).eps
     relative = max(DEFAULT_RTOL, 32 * eps) if rtol is None else rtol
-    absolute = relative / 100 if atol is None else atol
     require_positive("rtol", relative)
+    absolute = relative / 100 if atol is None else atol
     require_positive("atol", absolute)
     if relative < 8 * eps:
         raise ValueError(
             f"rtol: at least {8 * eps:.1e}, 8 eps, is expected in {dtype}; given {relative:g}"
         )
-    return relative, absolute
+    return float(relative), float(absolute)
 
 
 def _checked_times(times: Tensor | Sequence[float], problem: MatrixFactorization) -> Tensor:
-    grid = torch.as_tensor(times, dtype=problem.dtype, device=problem.device).contiguous()
+    try:
+        grid = torch.as_tensor(times, dtype=problem.dtype, device=problem.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"times: numbers in a row are expected; given {type(times).__name__}"
+        ) from None
+    grid = grid.detach().contiguous()
     if grid.ndim != 1 or len(grid) == 0:
         raise ValueError(f"times: numbers in a row are expected; given shape {tuple(grid.shape)}")
     require_finite("times", grid)

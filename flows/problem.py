@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self
 
 import torch
@@ -14,7 +15,13 @@ from torch import Tensor
 
 from flows.coordinates import AmbientCoordinates, Coordinates, ReducedCoordinates, half_squares
 from flows.starts import Factors, Starts, haar_columns
-from geometry.errors import require_finite, require_matrices, require_nonnegative
+from geometry.errors import (
+    require_finite,
+    require_floating,
+    require_matrices,
+    require_nonnegative,
+    require_positive_int,
+)
 
 
 class MatrixFactorization(Starts):
@@ -30,17 +37,19 @@ class MatrixFactorization(Starts):
         left, singular_values, right: U (m, k), sigma (k,) descending, V (n, k).
 
     Raises:
-        ValueError: for a target that is no finite matrix, a rank outside 1..min(m, n), l2 < 0.
+        ValueError: for a target that is no finite matrix in float64 or float32, a rank outside
+            1..min(m, n), l2 < 0.
 
     Source: Kang et al. 2026, arXiv 2602.06385, in LoRA's order of the factors, W = B A.
     """
 
     def __init__(self, target: Tensor, rank: int, *, l2: float = 0.0) -> None:
         require_matrices("target", target)
+        _require_dtype(target.dtype)
         require_finite("target", target)
         if target.ndim != 2:
             raise ValueError(f"target: one (m, n) matrix is expected; given {tuple(target.shape)}")
-        u, sigma, vt = torch.linalg.svd(target, full_matrices=False)
+        u, sigma, vt = torch.linalg.svd(target.detach(), full_matrices=False)
         cutoff = max(target.shape) * torch.finfo(target.dtype).eps * float(sigma[0])
         kept = int((sigma > cutoff).sum())
         self._set(u[:, :kept], sigma[:kept], vt[:kept].mT, rank, l2)
@@ -59,9 +68,16 @@ class MatrixFactorization(Starts):
         Raises:
             ValueError: where these do not hold to the square root of the unit round-off.
         """
+        require_floating("left", left)
+        singular_values = _in_a_row(singular_values).to(left)
         for name, factor in (("left", left), ("right", right)):
             require_matrices(name, factor)
             require_finite(name, factor)
+            if (factor.dtype, factor.device) != (left.dtype, left.device):
+                raise ValueError(
+                    f"{name}: the dtype and device of left, {left.dtype} on {left.device}, are "
+                    f"expected; given {factor.dtype} on {factor.device}"
+                )
             if factor.ndim != 2 or factor.shape[1] != len(singular_values):
                 raise ValueError(
                     f"{name}: shape (..., {len(singular_values)}) is expected for "
@@ -70,7 +86,8 @@ class MatrixFactorization(Starts):
             error = float((factor.mT @ factor - torch.eye(factor.shape[1]).to(factor)).abs().max())
             if error > torch.finfo(factor.dtype).eps ** 0.5:
                 raise ValueError(f"{name}: orthonormal columns are expected; Gram error {error:g}")
-        if not bool((singular_values > 0).all()) or bool((singular_values.diff() > 0).any()):
+        inside = (singular_values > 0) & (singular_values < math.inf)
+        if not bool(inside.all()) or bool((singular_values.diff() > 0).any()):
             raise ValueError(
                 "singular_values: positive numbers in descending order are expected; "
                 f"given {singular_values.tolist()}"
@@ -96,7 +113,10 @@ class MatrixFactorization(Starts):
 
         The vectors are drawn on the CPU in float64, so every device and dtype gets the same target.
         """
-        k = len(singular_values)
+        for name, size in (("m", m), ("n", n)):
+            require_positive_int(name, size)
+        sigma = _in_a_row(singular_values).to("cpu", torch.float64)
+        k = len(sigma)
         if not 1 <= k <= min(m, n):
             raise ValueError(
                 f"singular_values: between 1 and min(m, n) = {min(m, n)} of them are expected "
@@ -104,7 +124,6 @@ class MatrixFactorization(Starts):
             )
         generator = torch.Generator().manual_seed(seed)
         left, right = (haar_columns(size, k, generator) for size in (m, n))
-        sigma = torch.tensor(singular_values, dtype=torch.float64)
         left, sigma, right = (x.to(device=device, dtype=dtype) for x in (left, sigma, right))
         return cls.from_factors(left, sigma, right, rank, l2=l2)
 
@@ -118,7 +137,10 @@ class MatrixFactorization(Starts):
                 f"target; given {rank}"
             )
         require_nonnegative("l2", l2)
-        self.left, self.singular_values, self.right = left, singular_values, right
+        _require_dtype(left.dtype)
+        self.left, self.singular_values, self.right = (
+            x.detach() for x in (left, singular_values, right)
+        )
         self.rank, self.l2 = int(rank), float(l2)
 
     @property
@@ -148,11 +170,27 @@ class MatrixFactorization(Starts):
     def lanes(self, start: Factors) -> tuple[Tensor, Tensor, torch.Size]:
         """A start with its leading dimensions flattened, B (L, m, r) and A (L, r, n), and these.
 
+        Of factors that require gradients the values are taken: nothing here is differentiated.
+
         Raises:
             ValueError: for factors of other shapes, dtypes or devices than the problem's, leading
                 dimensions that differ, entries that are not finite.
         """
+        if not isinstance(start, tuple | list) or len(start) != 2:
+            raise ValueError(f"start: (B, A) is expected; given {type(start).__name__}")
         B, A = start
+        self.require_factors(B, A)
+        for name, factor in (("B", B), ("A", A)):
+            require_finite(name, factor)
+        (m, n), r = self.shape, self.rank
+        return B.detach().reshape(-1, m, r), A.detach().reshape(-1, r, n), B.shape[:-2]
+
+    def require_factors(self, B: Tensor, A: Tensor) -> None:
+        """Raise ValueError unless B (..., m, r) and A (..., r, n) are factors of this problem.
+
+        Their leading dimensions have to be the same, and dtype and device the problem's. Reads
+        only metadata.
+        """
         (m, n), r = self.shape, self.rank
         for name, factor, shape in (("B", B, (m, r)), ("A", A, (r, n))):
             require_matrices(name, factor)
@@ -166,13 +204,11 @@ class MatrixFactorization(Starts):
                     f"{name}: the problem's {self.dtype} on {self.device} is expected; "
                     f"given {factor.dtype} on {factor.device}"
                 )
-            require_finite(name, factor)
         if B.shape[:-2] != A.shape[:-2]:
             raise ValueError(
                 f"B and A: the same leading batch dimensions are expected; "
                 f"given {tuple(B.shape[:-2])} and {tuple(A.shape[:-2])}"
             )
-        return B.reshape(-1, m, r), A.reshape(-1, r, n), B.shape[:-2]
 
     def coordinates(self, B: Tensor, A: Tensor, *, reduce: bool) -> Coordinates:
         """Those of the exact reduction for the lanes B (L, m, r), A (L, r, n), or the ambient."""
@@ -263,6 +299,26 @@ class MatrixFactorization(Starts):
     @property
     def _gains(self) -> Tensor:
         return 0.5 * (self.singular_values - self.l2).clamp_min(0.0) ** 2
+
+
+def _require_dtype(dtype: torch.dtype) -> None:
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"dtype: float32 or float64 is expected; given {dtype}, in which torch has no "
+            "factorisations of matrices"
+        )
+
+
+def _in_a_row(singular_values: Tensor | Sequence[float]) -> Tensor:
+    sigma = singular_values if isinstance(singular_values, Tensor) else torch.empty(())
+    if sigma is not singular_values:
+        with suppress(TypeError, ValueError, RuntimeError):
+            sigma = torch.as_tensor(singular_values, dtype=torch.float64)
+    if sigma.ndim != 1:
+        raise ValueError(
+            f"singular_values: positive numbers in a row are expected; given {singular_values}"
+        )
+    return sigma
 
 
 def _joint_triangle(factor: Tensor, basis: Tensor) -> Tensor:

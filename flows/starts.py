@@ -7,14 +7,15 @@ depend on which other seeds are drawn with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from geometry.errors import require_nonnegative
+from geometry.errors import require_finite, require_floating, require_nonnegative
 
 Factors = tuple[Tensor, Tensor]
-Seeds = int | Iterable[int]
+Seeds = int | Iterable[int] | Tensor
 
 
 class Starts:
@@ -78,6 +79,9 @@ class Starts:
             b, a: (r,), the signed strengths of the chosen modes.
             modes: indices I of r target modes; the leading ones by default.
         """
+        for name, strengths in (("b", b), ("a", a)):
+            require_floating(name, strengths)
+            require_finite(name, strengths)
         r = self.rank
         chosen = list(range(r)) if modes is None else list(modes)
         k = self.left.shape[1]
@@ -101,14 +105,28 @@ class Starts:
         return self.left.shape[0], self.right.shape[0], self.rank
 
     def _drawn(self, draw: Callable[[torch.Generator], Factors], seed: Seeds) -> Factors:
-        if isinstance(seed, int):
-            B, A = draw(torch.Generator().manual_seed(seed))
+        given = seed.tolist() if isinstance(seed, Tensor) else seed
+        if isinstance(given, Integral):
+            B, A = draw(_generator(given))
         else:
-            starts = [draw(torch.Generator().manual_seed(each)) for each in seed]
+            if not isinstance(given, Iterable):
+                raise ValueError(f"seed: an int or several are expected; given {seed!r}")
+            starts = [draw(_generator(each)) for each in given]
             if not starts:
                 raise ValueError("seed: an int or at least one seed is expected; given none")
             B, A = (torch.stack(factors) for factors in zip(*starts, strict=True))
         return B.to(self.left), A.to(self.left)
+
+
+def _generator(seed: object) -> torch.Generator:
+    """Drawn from by nobody yet. numpy's integers are seeds as well."""
+    if (
+        not isinstance(seed, Integral)
+        or isinstance(seed, bool)
+        or not -(2**63) <= int(seed) < 2**63
+    ):
+        raise ValueError(f"seed: an int of 64 bits, or several, is expected; given {seed!r}")
+    return torch.Generator().manual_seed(int(seed))
 
 
 def haar_columns(size: int, count: int, generator: torch.Generator) -> Tensor:

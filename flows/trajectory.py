@@ -16,6 +16,7 @@ from flows.moving import moved
 from flows.problem import MatrixFactorization
 from flows.recording import Work
 from flows.starts import Factors
+from geometry.errors import require_positive
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class States:
 
     def arrival_times(self, fraction: float = 0.9) -> Tensor:
         """The first of the times at which d_i >= fraction sigma_i, (..., k); inf where none is."""
+        require_positive("fraction", fraction)
         there = self.mode_values >= fraction * self.problem.singular_values
         first = self.times[there.to(torch.uint8).argmax(-2)]
         return torch.where(there.any(-2), first, torch.inf)
@@ -148,6 +150,9 @@ class Trajectory(States):
         Located on the dense output (for a fixed step: the first iterate). A fraction that
         ``integrate`` was not told of costs another integration.
         """
+        # By a tensor nothing is found among numbers.
+        require_positive("fraction", fraction)
+        fraction = float(fraction)
         if fraction in self.arrivals:
             return self._shaped(self.arrivals[fraction])
         return self.again(fraction).arrival_times(fraction)

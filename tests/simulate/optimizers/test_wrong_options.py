@@ -86,9 +86,9 @@ def test_options_are_looked_at_when_they_are_given(
 def test_no_members_need_no_rates() -> None:
     none = torch.zeros(0)
     W = matrix(0, 4, 3)
-    for make in (Muon, MemberAdamW, Tensorion):
-        kwargs = {"order": 2} if make is Tensorion else {}
-        make([W], lr=none, **kwargs).step()
+    Muon([W], lr=none).step()
+    MemberAdamW([W], lr=none).step()
+    Tensorion([W], lr=none, order=2).step()
     Muon([W], momentum=none).step()
 
 
