@@ -11,6 +11,7 @@ from torch import Tensor
 from geometry.errors import require_nonnegative
 from geometry.gauge import Pair
 from geometry.lora import split_direction_by_qr
+from geometry.scaling import compute_dtype
 from simulate.optimizers.lora_muon import LoRAMuon
 from simulate.optimizers.momentum import require_betas
 from simulate.optimizers.orthogonalizing import orthogonalizer_of
@@ -31,6 +32,8 @@ class LoRARite(PairOptimizer):
     V <- beta_2 V + (1 - beta_2) g^T g / m, M <- beta_1 M + (1 - beta_1) g S with
     S = ((V + escaped)^(1/2) + eps)^(-1), betas corrected for their bias, and B <- B - lr M T^-T.
     ``escaped`` is what V has lost by the turn, which would else make steps too long. A likewise.
+
+    Half precisions compute in float32; what is kept has the dtype of the factors.
 
     Covariant: no step depends on the gauge. T is inverted as a pseudo-inverse, so from LoRA's zero
     start B moves alone at first. The reference implementation clips g by its norm over all pairs
@@ -82,13 +85,16 @@ class LoRARite(PairOptimizer):
         }
 
     def updated(self, batch: Batch, state: State) -> tuple[Pair, State]:
-        (B, A), (G_B, G_A) = batch.factors, batch.gradients
+        dtype = batch.factors[0].dtype
+        (B, A), (G_B, G_A) = _computing(batch.factors), _computing(batch.gradients)
+        state = {name: _computing(both) for name, both in state.items()}
         kept = [{name: both[side] for name, both in state.items()} for side in range(2)]
         D_B, new_B = self._direction(batch, G_B, A.mT, kept[0])
         D_A, new_A = self._direction(batch, G_A.mT, B, kept[1])
         lr, decay = rate(batch), batch.group["weight_decay"]
         factors = B - lr * (D_B + decay * B), A - lr * (D_A.mT + decay * A)
-        return factors, {name: (new_B[name], new_A[name]) for name in new_B}
+        new = {name: (new_B[name].to(dtype), new_A[name].to(dtype)) for name in new_B}
+        return (factors[0].to(dtype), factors[1].to(dtype)), new
 
     def _direction(
         self, batch: Batch, G: Tensor, other: Tensor, kept: dict[str, Tensor]
@@ -127,6 +133,11 @@ class LoRARiteCore(LoRAMuon):
     def direction(self, batch: Batch, moments: Pair) -> Pair:
         by = orthogonalizer_of(batch)
         return split_direction_by_qr(*batch.factors, *moments, orthogonalize=by)
+
+
+def _computing(both: Pair) -> Pair:
+    first, second = (x.to(compute_dtype(x.dtype)) for x in both)
+    return first, second
 
 
 def _corrected(beta: float, step: int) -> float:
