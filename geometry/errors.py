@@ -17,11 +17,16 @@ class RankError(ValueError):
 
 
 def require_floating(name: str, tensor: Tensor) -> None:
-    """Raise ValueError unless `tensor` is a real floating-point torch.Tensor."""
+    """Raise ValueError unless `tensor` is a real floating-point torch.Tensor of 16 bits or more."""
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
     if not tensor.is_floating_point():
         raise ValueError(f"{name} must have a floating-point dtype, got {tensor.dtype}")
+    if tensor.dtype.itemsize < 2:
+        raise ValueError(
+            f"{name} must be float64, float32, float16 or bfloat16, got {tensor.dtype}, in which "
+            "torch does not compute"
+        )
 
 
 def require_matrices(name: str, G: Tensor) -> None:

@@ -120,7 +120,17 @@ def tangent_projection_from_products(point: FixedRank, Z_V: Tensor, Z_U: Tensor)
 
 
 def tangent_inner(xi: Tangent, eta: Tangent) -> Tensor:
-    """<xi, eta> (...,) of two tangent vectors at one point: the halves share nothing."""
+    """<xi, eta> (...,) of two tangent vectors at one point: the halves share nothing.
+
+    Raises:
+        ValueError: vectors of other sizes, of which none are at one point.
+    """
+    for name, D, E in (("D_U", xi.D_U, eta.D_U), ("D_V", xi.D_V, eta.D_V)):
+        if D.shape[-2:] != E.shape[-2:]:
+            raise ValueError(
+                f"{name}: of one size in both vectors is expected; given {tuple(D.shape)} and "
+                f"{tuple(E.shape)}"
+            )
     return (xi.D_U * eta.D_U).sum((-2, -1)) + (xi.D_V * eta.D_V).sum((-2, -1))
 
 

@@ -92,8 +92,13 @@ def balanced(B: Tensor, A: Tensor) -> Pair:
 
     Returns:
         (U S^(1/2), S^(1/2) V^T) of B A = U S V^T, shapes and dtype as given.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN or infinity.
     """
     require_pair(B, A)
+    for name, factor in (("B", B), ("A", A)):
+        require_finite(name, factor)
     Q, L, core = _core(B, A)
     U, s, Vh = torch.linalg.svd(core)
     root = s.sqrt()
@@ -105,7 +110,18 @@ def product_singular_values(B: Tensor, A: Tensor) -> Tensor:
 
     By two thin QR factorisations and the SVD of an r x r core, whatever the sizes of B and A:
     r may exceed m or n, as where a sum of products is one product of stacked factors.
+
+    Raises:
+        ValueError: shapes that do not multiply, dtypes that differ, NaN or infinity.
     """
+    for name, factor in (("B", B), ("A", A)):
+        require_matrices(name, factor)
+        require_finite(name, factor)
+    if B.shape[-1] != A.shape[-2] or B.dtype != A.dtype:
+        raise ValueError(
+            f"B (..., m, k) and A (..., k, n) of one dtype are expected; given {tuple(B.shape)}, "
+            f"{B.dtype}, and {tuple(A.shape)}, {A.dtype}"
+        )
     *_, core = _core(B, A)
     return torch.linalg.svdvals(core)
 
@@ -114,9 +130,11 @@ def change_of_product(B: Tensor, A: Tensor, dB: Tensor, dA: Tensor) -> Pair:
     """Factors of (B + dB)(A + dA) - B A, of rank at most 2 r: [dB, B] and [A + dA; dA].
 
     For its norms use :func:`product_singular_values`; no product is formed and nothing cancels.
+
+    Raises:
+        ValueError: changes that are not like their factors.
     """
-    require_pair(B, A)
-    require_pair(dB, dA, ("dB", "dA"))
+    require_alike(B, A, dB, dA, ("dB", "dA"))
     return torch.cat([dB, B], dim=-1), torch.cat([A + dA, dA], dim=-2)
 
 

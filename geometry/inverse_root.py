@@ -23,7 +23,7 @@ from geometry.errors import (
 )
 from geometry.names import unknown_name
 from geometry.newton_schulz import OddPolynomial
-from geometry.scaling import compute_dtype, power_of_two_normalize
+from geometry.scaling import compute_dtype, power_of_two_factors
 
 # Cesista et al., arXiv 2606.12921, appendix B.4, Table 2, with the safety of Algorithm 4.
 _TABLE = (
@@ -74,7 +74,8 @@ def inverse_root(X: Tensor, method: str = "svd", *, damping: float | None = None
             for "newton_schulz".
 
     Returns:
-        (..., r, r), dtype and device of X; 0 where X is 0.
+        (..., r, r), dtype and device of X; 0 where X is 0, infinite entries where the root is
+        beyond the dtype.
 
     Raises:
         ValueError: not a finite floating (..., r, n) tensor, unknown method, damping negative, or
@@ -87,11 +88,11 @@ def inverse_root(X: Tensor, method: str = "svd", *, damping: float | None = None
     require_finite("X", X)
     declared, eps = _declared(method), damping_of(method, damping)
     computed = X.to(compute_dtype(X.dtype))
-    common = power_of_two_normalize(computed)
-    root = declared.of(common, eps)
-    # The root of X is that of the common size over the power of two between them.
-    peak, raised = (x.abs().amax((-2, -1), keepdim=True) for x in (computed, common))
-    return (root * torch.where(peak > 0, raised / peak, 0.0)).to(X.dtype)
+    lift, factor = power_of_two_factors(computed)
+    root = declared.of(computed * lift * factor, eps)
+    # The root of X is that of the common size times the power of two between them, which by
+    # itself may leave the range where the root does not.
+    return (root * lift * factor).to(X.dtype)
 
 
 def root_of_gram(

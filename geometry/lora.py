@@ -22,12 +22,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from geometry.errors import NotFiniteInputError, RankError, require_finite
+from geometry.errors import NotFiniteInputError, RankError, require_finite, require_number
 from geometry.gauge import Pair, require_alike, require_gradients
 from geometry.inverse_root import inverse_root, root_of_gram
 from geometry.newton_schulz import newton_schulz_weight
 from geometry.orthogonalizers import orthogonalizer_named
 from geometry.polar import msign
+from geometry.scaling import compute_dtype
 
 # G (..., p, q) to its direction, such as the polar factor.
 Direction = Callable[[Tensor], Tensor]
@@ -77,7 +78,8 @@ def split_direction_by_qr(
     square root. No Gram matrix is formed, so the error grows with the condition number and not
     with its square; a factor has to have full rank.
 
-    Arguments and shapes as for :func:`split_direction`.
+    Arguments and shapes as for :func:`split_direction`. Half precisions compute in float32 and are
+    cast back.
 
     Raises:
         ValueError: as there. RankError, which is one: a factor whose rank is not full.
@@ -85,6 +87,8 @@ def split_direction_by_qr(
     Reference: arXiv 2606.12921, Proposition 6; Yen et al., LoRA Done RITE, arXiv 2410.20625.
     """
     require_gradients(B, A, G_B, G_A)
+    dtype = B.dtype
+    B, A, G_B, G_A = (x.to(compute_dtype(dtype)) for x in (B, A, G_B, G_A))
     T_A, T_B = torch.linalg.qr(A.mT).R, torch.linalg.qr(B).R
     for name, T in (("A", T_A), ("B", T_B)):
         diagonal = T.diagonal(dim1=-2, dim2=-1).abs()
@@ -93,7 +97,9 @@ def split_direction_by_qr(
                 f"{name}: full rank is expected for QR coordinates; given a factor of smaller "
                 f"rank, shape {tuple(B.shape if name == 'B' else A.shape)}"
             )
-    return _in_coordinates(G_B, T_A, orthogonalize), _in_coordinates(G_A.mT, T_B, orthogonalize).mT
+    D_B = _in_coordinates(G_B, T_A, orthogonalize)
+    D_A = _in_coordinates(G_A.mT, T_B, orthogonalize).mT
+    return D_B.to(dtype), D_A.to(dtype)
 
 
 def _in_coordinates(G: Tensor, T: Tensor, orthogonalize: Direction) -> Tensor:
@@ -145,6 +151,8 @@ def split_direction_by_gram(
     # make them costs less than memory that the allocator has given back in between.
     S = torch.stack([_gram(A), _gram(B.mT)])
     T = torch.stack([_gram(G_B.mT), _gram(G_A)])
+    if B.dtype == torch.float64:
+        _require_squares(S, T, (A, B, G_B, G_A))
     if not bool(torch.isfinite(S.sum() + T.sum())):
         for name, x in (("B", B), ("A", A), ("G_B", G_B), ("G_A", G_A)):
             require_finite(name, x)
@@ -162,6 +170,20 @@ def split_direction_by_gram(
         K = root_of_gram(X, cutoff=cutoff)
     inner = R @ K @ R
     return (G_B.double() @ inner[0]).to(B.dtype), (inner[1] @ G_A.double()).to(A.dtype)
+
+
+def _require_squares(S: Tensor, T: Tensor, of: tuple[Tensor, ...]) -> None:
+    """Raise ValueError for matrices, not zero, whose squares underflow: nothing would move."""
+    info = torch.finfo(torch.float64)
+    for name, traces, X in zip(
+        ("A", "B", "G_B", "G_A"), _trace(torch.cat([S, T])), of, strict=True
+    ):
+        small = traces < info.tiny / info.eps
+        if bool(small.any()) and bool((small & (X != 0).any(-1).any(-1)).any()):
+            raise ValueError(
+                f"{name}: squares that are normal in float64 are expected; given entries up to "
+                f"{float(X.abs().max()):g}. split_direction has no such limit"
+            )
 
 
 def _gram(X: Tensor) -> Tensor:
@@ -188,20 +210,32 @@ def split_step(
 
     Args:
         B, D_B: (..., m, r). A, D_A: (..., r, n).
-        eta: > 0, a number or a tensor that broadcasts to the leading dimensions.
+        eta: >= 0, a number or a tensor that broadcasts to the leading dimensions.
 
     Entries are not looked at: NaN gives NaN, and so may an eta beyond the factors' dtype.
 
     Raises:
-        ValueError: weight_decay eta not in [0, 1), for there is no split; shapes that do not fit.
+        ValueError: eta < 0, or a tensor that does not broadcast; weight_decay eta not in [0, 1),
+            for there is no split; shapes that do not fit.
 
     Reference: arXiv 2606.12921, Algorithm 1 and Proposition 4.
     """
     require_alike(B, A, D_B, D_A, ("D_B", "D_A"))
+    if not isinstance(eta, Tensor):
+        require_number("eta", eta)
     eta = torch.as_tensor(eta, dtype=B.dtype, device=B.device)
+    try:
+        eta.expand(B.shape[:-2])
+    except RuntimeError:
+        raise ValueError(
+            f"eta must broadcast to the leading dimensions {tuple(B.shape[:-2])}, got shape "
+            f"{tuple(eta.shape)}"
+        ) from None
     # Of an eta that is infinite in this dtype the product with 0 would be NaN.
     left = 1 - weight_decay * eta if weight_decay else torch.ones_like(eta)
-    if weight_decay < 0 or not bool(((left > 0) & (left <= 1)).all()):
+    if weight_decay < 0 or not bool(((left > 0) & (left <= 1) & ~(eta < 0)).all()):
+        if bool((eta < 0).any()):
+            raise ValueError(f"eta must be >= 0, got {float(eta.min()):g} at least")
         raise ValueError(
             f"weight_decay * eta in [0, 1) is expected; given weight_decay = {weight_decay:g} and "
             f"eta up to {float(eta.max()):g}"

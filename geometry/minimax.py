@@ -156,7 +156,8 @@ def cans_coefficients(steps: int, lower_bound: float = 1e-3) -> tuple[tuple[floa
         table.append(polynomial)
         # p(u) is the minimum 1 - E; the formula of E itself cancels when l is close to u.
         error = max(1 - _odd(polynomial, high), 0.0)
-        low, high = 1 - error, 1 + error
+        # p(l) is 1 - E as well, and more than 0 where that is 0 to rounding.
+        low, high = 1 - error or _odd(polynomial, low), 1 + error
     return tuple(table)
 
 

@@ -273,6 +273,8 @@ def _drawn(
                 f"uniforms of sketch {sketch.name!r} must broadcast to {(*batch, *shape)}, "
                 f"got shape {tuple(uniforms.shape)}"
             ) from None
+        if not uniforms.numel():
+            return drawn
         least, most = (float(end) for end in uniforms.aminmax())
         if not 0 < least <= most < 1:
             raise ValueError(f"uniforms must lie in (0, 1), got {least} to {most}")

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 
 from geometry.errors import require_finite, require_matrices, require_positive
+from geometry.fixed_rank import point
 from geometry.gauge import require_pair
+from geometry.scaling import power_of_two_factors
 
 # Factors of the smoothing, relative to ||G||_2, and sweeps at each of them.
 _FALLING = tuple(0.7**k for k in range(80))
@@ -48,7 +50,8 @@ def tangent_lmo(B: Tensor, A: Tensor, G: Tensor, *, gap: float = 5e-3) -> Tangen
         gap is larger than was asked for; the bounds hold whatever it is.
 
     Raises:
-        ValueError: shapes that do not fit, entries that are not finite, gap <= 0.
+        ValueError: shapes, dtypes or devices that do not fit, entries that are not finite,
+            gap <= 0. RankError, which is one: a factor whose rank is not full.
     """
     require_pair(B, A)
     require_matrices("G", G)
@@ -56,8 +59,16 @@ def tangent_lmo(B: Tensor, A: Tensor, G: Tensor, *, gap: float = 5e-3) -> Tangen
     expected = (*B.shape[:-1], A.shape[-1])
     if G.shape != expected:
         raise ValueError(f"G: shape {tuple(expected)} is expected; given {tuple(G.shape)}")
-    for name, tensor in (("B", B), ("A", A), ("G", G)):
-        require_finite(name, tensor)
+    if (G.dtype, G.device) != (B.dtype, B.device):
+        raise ValueError(
+            f"G: {B.dtype} on {B.device}, as of the factors, is expected; given {G.dtype} on "
+            f"{G.device}"
+        )
+    require_finite("G", G)
+    point(B, A)
+    # The bounds are homogeneous; squares are taken on the way.
+    lift, factor = power_of_two_factors(G)
+    G = G * lift * factor
     r = B.shape[-1]
     left = torch.linalg.qr(B, mode="complete").Q
     right = torch.linalg.qr(A.mT, mode="complete").Q
@@ -66,6 +77,8 @@ def tangent_lmo(B: Tensor, A: Tensor, G: Tensor, *, gap: float = 5e-3) -> Tangen
     given[..., r:, r:] = 0.0
     M = given.clone()
     largest = torch.linalg.matrix_norm(M, 2, keepdim=True)
+    # Of a zero matrix nothing is left to weigh.
+    largest = torch.where(largest > 0, largest, 1.0)
     best = _bounds(given, M, r, 1e-15 * largest)
     for share in _FALLING:
         epsilon = share * largest
@@ -83,7 +96,10 @@ def tangent_lmo(B: Tensor, A: Tensor, G: Tensor, *, gap: float = 5e-3) -> Tangen
         )
         if bool((best.upper - best.value <= gap * best.upper).all()):
             break
-    return best._replace(Z=left @ best.Z @ right.mT)
+    lift, factor = lift[..., 0, 0], factor[..., 0, 0]
+    return TangentOptimum(
+        left @ best.Z @ right.mT, best.value / lift / factor, best.upper / lift / factor
+    )
 
 
 def _inverse_root(M: Tensor, epsilon: Tensor) -> Tensor:

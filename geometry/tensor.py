@@ -46,8 +46,13 @@ __all__ = [
 
 
 def dual_norm(G: Tensor, order: int | None = None) -> Tensor:
-    """N*(G) = max_tau ||G_tau||_*, (...); half precisions in float32."""
+    """N*(G) = max_tau ||G_tau||_*, (...); half precisions in float32.
+
+    Raises:
+        ValueError: as ``require_tensors``; NaN or infinite entries.
+    """
     order = require_tensors("G", G, order)
+    require_finite("G", G)
     X = G.to(compute_dtype(G.dtype))
     norms = [_nuclear(unfold(X, modes, order)) for modes in distinct_unfoldings(X.shape[-order:])]
     return torch.stack(norms).amax(0)
@@ -57,7 +62,12 @@ def offline_unfolding(shape: Sequence[int]) -> Modes:
     """tau* = argmax min(m_tau, n_tau), the first of equal ones: Eq. 24, as described second-hand.
 
     Square kernels tie: of (64, 32, 3, 3) it is (0, 2), 192 x 96, and not (0, 3).
+
+    Raises:
+        ValueError: a shape of less than two sizes, or with one below 1.
     """
+    if min(shape, default=1) < 1:
+        raise ValueError(f"shape: sizes of 1 at least are expected; given {tuple(shape)}")
     return max(distinct_unfoldings(shape), key=lambda modes: min(unfolded_shape(shape, modes)))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from geometry.errors import require_finite, require_positive, require_positive_int
-from geometry.scaling import compute_dtype
+from geometry.scaling import compute_dtype, power_of_two_factors
 from geometry.unfolding import require_tensors, unfold
 
 
@@ -55,6 +55,9 @@ def spectral_norm_from_below(
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     X = X.to(compute_dtype(X.dtype)).reshape(-1, *shape)
+    # Squares are taken on the way; the norm is homogeneous.
+    lift, factor = (x.unflatten(-1, (1,) * (order - 1)) for x in power_of_two_factors(X.flatten(2)))
+    X = X * lift * factor
     single = [unfold(X, (mode,), order) for mode in range(order)]
     vectors = []
     for mode, size in enumerate(shape):
@@ -73,7 +76,7 @@ def spectral_norm_from_below(
             vectors[mode] = _unit(moved)
         if bool((value - before <= tolerance * value).all()):
             break
-    return value.amax(-1).reshape(batch)
+    return (value.amax(-1) / lift.flatten() / factor.flatten()).reshape(batch)
 
 
 def _unit(vectors: Tensor) -> Tensor:
