@@ -63,7 +63,7 @@ def test_a_run_goes_on_on_a_cluster_and_comes_to_what_it_comes_to_here(
     assert results.run["jobs"] == 2
     assert results["fatal.dying"].reason.startswith("the worker process died (killed by SIGKILL")
     # What a claim keeps on its way is kept here, where the workers can write.
-    assert [path.name for path in (tmp_path / "cells").iterdir()] == [fakes.part_name(0)]
+    assert [path.name for path in (tmp_path / "cells" / "quick").iterdir()] == [fakes.part_name(0)]
     # To the last bit, in numbers and arrays.
     there = results[second.id]
     alone = Recorder(tmp_path / "here", {**results.run}).record(run_claim(second, "quick", 0))
