@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -51,13 +52,16 @@ def _no_other_process(kernel: Any) -> Iterator[None]:
     """Wait until no other process compiles the kernel.
 
     It only saves work: where files cannot be locked, or whoever has the lock does not get on, this
-    process compiles on its own.
+    process compiles on its own, and says so.
     """
     path = Path(kernel.stats.cache_path) / f"{kernel.__name__}.lock"
     lock = FileLock(path, timeout=PATIENCE_SECONDS)
     # Patience that runs out is an OSError as well.
-    with suppress(OSError, NotImplementedError):
+    try:
         lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        told = f"{kernel.__name__} is compiled by this process whatever others do: {error}"
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
     try:
         yield
     finally:
