@@ -310,11 +310,11 @@ def _require_dtype(dtype: torch.dtype) -> None:
 
 
 def _in_a_row(singular_values: Tensor | Sequence[float]) -> Tensor:
-    sigma = singular_values if isinstance(singular_values, Tensor) else torch.empty(())
-    if sigma is not singular_values:
+    sigma = singular_values if isinstance(singular_values, Tensor) else None
+    if sigma is None:
         with suppress(TypeError, ValueError, RuntimeError):
             sigma = torch.as_tensor(singular_values, dtype=torch.float64)
-    if sigma.ndim != 1:
+    if sigma is None or sigma.ndim != 1:
         raise ValueError(
             f"singular_values: positive numbers in a row are expected; given {singular_values}"
         )
